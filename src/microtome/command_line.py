@@ -1,0 +1,51 @@
+"""`python -m microtome.<rule>`: a rule's function, called with flags made from its signature."""
+
+import argparse
+import inspect
+import sys
+import typing
+from collections.abc import Callable
+
+from pydantic import BaseModel, ValidationError
+
+from microtome.errors import UserError
+from microtome.explain import explain
+
+
+def parser_of(function: Callable[..., None]) -> argparse.ArgumentParser:
+    """A flag for each parameter: `Path`, `str`, `int`, `float`, `list[Path]`, or a settings class, given as JSON.
+
+    A parameter is required unless it has a default; `tile_index` becomes `--tile-index`; `list[...]` takes one or more values
+    (none at all where its default is an empty list or tuple).
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {function.__module__}", description=function.__doc__)
+    hints = typing.get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        required = parameter.default is inspect.Parameter.empty
+        default = None if required else parameter.default
+        kind = hints[name]
+        flag = f"--{name.replace('_', '-')}"
+        if typing.get_origin(kind) is list:
+            parser.add_argument(flag, type=typing.get_args(kind)[0], nargs="+" if required else "*", required=required, default=default)
+        else:
+            parser.add_argument(flag, type=_reader(kind), required=required, default=default)
+    return parser
+
+
+def _reader(kind: object) -> Callable[[str], object]:
+    kinds = [k for k in typing.get_args(kind) if k is not type(None)] or [kind]  # `Path | None` is read as a Path
+    if isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel):
+        return kinds[0].model_validate_json
+    return typing.cast("Callable[[str], object]", kinds[0])
+
+
+def run(function: Callable[..., None]) -> None:
+    """Call `function` with the flags of this process; a `UserError` ends it with its text and status 1, not with a traceback."""
+    if typing.TYPE_CHECKING:
+        return
+    try:
+        function(**vars(parser_of(function).parse_args()))
+    except ValidationError as error:
+        sys.exit(f"microtome: {explain(error)}")
+    except UserError as error:
+        sys.exit(f"microtome: {error}")

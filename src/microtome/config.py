@@ -1,0 +1,296 @@
+"""The configuration: every section, typed, closed and frozen. Values live in `config/*.yaml` alone; there is no default here.
+
+Units are in the names: `_px` pixels at the wanted resolution, `_px0` pixels of level 0, `mpp` µm per pixel. The classes at the end are
+what single rules are given as `--settings`: exactly the values that change their bytes. This module imports nothing heavy: the
+Snakefile validates with it when it is parsed.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
+
+from microtome.errors import UserError
+from microtome.explain import did_you_mean, explain
+from microtome.recipes import Monitor, Pretrain, Recipe, RunRecipe
+from microtome.section import Count, Fraction, Name, Positive, Section
+
+
+class Cohort(Section):
+    """Which slides of the table are used, and how they are shared out to jobs."""
+
+    shards: Count
+    stains: tuple[str, ...]
+    exclude_patients: Path | None
+    max_failed_fraction: Fraction
+
+
+class Reader(Section):
+    """How slides are opened and their µm/px is found."""
+
+    allow_objective_power: bool
+    min_mpp: Positive
+    max_mpp: Positive
+
+
+class Grid(Section):
+    """The tiles' size, resolution and places on a slide."""
+
+    tile_px: Count
+    mpp: Positive
+    layout: Literal["published", "aligned"]
+
+
+class Tissue(Section):
+    """Tissue segmentation after Campanella 2019/2023 (`published`), or by saturation (`hsv`)."""
+
+    version: int
+    method: Literal["published", "hsv"]
+    subpixels: Count
+    blur_px: Count
+    pen_black_max_value: int
+    pen_blue_hue: tuple[int, int]
+    pen_green_hue: tuple[int, int]
+    pen_min_saturation: int
+    pen_min_value: int
+    grey_max_sd: float
+    hsv_min_saturation: int
+    min_component_tiles: Annotated[int, Field(ge=0)]
+
+
+class Tiles(Section):
+    """Which tiles are kept and how they are stored."""
+
+    version: int
+    min_tissue_fraction: Fraction
+    min_sharpness: Annotated[float, Field(ge=0)]
+    min_intensity_sd: Annotated[float, Field(ge=0)]
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    jpeg_subsampling: Literal["444", "422", "420"]
+    fast_path: bool
+
+
+class Schedule(Section):
+    """Organ-balanced pseudo-epochs over slide parts (fifths in the paper)."""
+
+    version: int
+    pseudo_epochs: Count
+    tiles: Count
+    slide_parts: Count
+    organ_alpha: Fraction
+    max_tiles_per_slide: Count | None
+    block: Count
+    exclude_tasks: tuple[str, ...]
+
+
+class RunEncoder(Section):
+    """The checkpoints of one of our runs: encoder names are `<run name>@<pseudo-epoch>`."""
+
+    run: str
+    pseudo_epochs: tuple[Count, ...]
+    pooling: Literal["cls", "mean", "cls+mean"]
+
+
+class TimmEncoder(Section):
+    """A timm model: `pretrained` fetches its published weights, `random` says in every legend that it is a null."""
+
+    timm: str
+    weights: Literal["pretrained", "random"]
+    truncate: Literal["layer3"] | None
+    pooling: Literal["cls", "mean", "cls+mean", "model"]
+
+
+def _kind_of_encoder(value: Any) -> str:
+    return "run" if isinstance(value, RunEncoder) or (isinstance(value, Mapping) and "run" in value) else "timm"
+
+
+Encoder = Annotated[Annotated[RunEncoder, Tag("run")] | Annotated[TimmEncoder, Tag("timm")], Discriminator(_kind_of_encoder)]
+
+
+class Features(Section):
+    """The encoders whose features are made, and how."""
+
+    shards: Count
+    batch: Count
+    precision: Literal["fp32", "bf16", "fp16"]
+    dtype: Literal["float32", "float16"]
+    encoders: dict[Name, Encoder]
+
+
+class Task(Section):
+    """A slide-level task: `table` has the columns slide and target; the rest is what the paper's table 1 states."""
+
+    table: Path
+    origin: str
+    disease: str
+    kind: Literal["detection", "biomarker", "outcome"]
+
+
+class Splits(Section):
+    """Monte-Carlo cross-validation."""
+
+    repeats: Count
+    train_fraction: Annotated[float, Field(gt=0, lt=1)]
+    group: Literal["patient", "slide"]
+
+
+class Gma(Section):
+    """Gated-attention aggregation (Ilse et al. 2018) as trained by Campanella et al. 2023."""
+
+    version: int
+    hidden: Count
+    attention: Count
+    dropout: Fraction
+    epochs: Count
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    replicas: Count
+    lr: Positive
+    lr_end: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay_end: Annotated[float, Field(ge=0)]
+
+
+class Figures(Section):
+    """How figures and tables are drawn."""
+
+    bootstrap: Count
+    single_runs: bool
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    seed: Annotated[int, Field(ge=0)]
+    slides: Path
+    tasks: dict[Name, Task]
+    cohort: Cohort
+    reader: Reader
+    grid: Grid
+    tissue: Tissue
+    tiles: Tiles
+    schedule: Schedule
+    pretrain: Pretrain
+    features: Features
+    splits: Splits
+    gma: Gma
+    figures: Figures
+
+    @model_validator(mode="after")
+    def names_exist(self) -> Self:
+        """Every name that points elsewhere in the configuration points at something."""
+        for name, run in self.pretrain.runs.items():
+            _known(f"pretrain.runs.{name}.recipe", run.recipe, self.pretrain.recipes)
+            _at_most(f"pretrain.runs.{name}.pseudo_epochs", run.pseudo_epochs, "schedule.pseudo_epochs", self.schedule.pseudo_epochs)
+            _at_most(f"pretrain.runs.{name}.pseudo_epochs", run.pseudo_epochs, "its schedule_epochs", run.schedule_epochs)
+            _at_most(f"pretrain.runs.{name}.global_batch", run.global_batch, "schedule.tiles", self.schedule.tiles)
+        for name, encoder in self.features.encoders.items():
+            if isinstance(encoder, RunEncoder):
+                _known(f"features.encoders.{name}.run", encoder.run, self.pretrain.runs)
+                last = self.pretrain.runs[encoder.run].pseudo_epochs
+                _at_most(
+                    f"features.encoders.{name}.pseudo_epochs", max(encoder.pseudo_epochs, default=0), f"the end of run {encoder.run}", last
+                )
+        for task in self.schedule.exclude_tasks:
+            _known("schedule.exclude_tasks", task, self.tasks)
+        return self
+
+
+def _known(key: str, name: str, names: Mapping[str, object]) -> None:
+    if name not in names:
+        raise ValueError(f"{key}: found {name!r}, expected one of: {', '.join(names) or '(none is defined)'}{did_you_mean(name, names)}")
+
+
+def _at_most(key: str, value: int, what: str, limit: int) -> None:
+    if value > limit:
+        raise ValueError(f"{key}: found {value}, expected at most {limit} ({what})")
+
+
+class TissueSettings(Section):
+    """What changes the bytes of `tissue`."""
+
+    reader: Reader
+    grid: Grid
+    tissue: Tissue
+
+
+class TilesSettings(Section):
+    """What changes the bytes of `tiles`, beside the masks."""
+
+    reader: Reader
+    grid: Grid
+    tiles: Tiles
+
+
+class ScheduleSettings(Section):
+    """What changes the bytes of the schedules."""
+
+    seed: int
+    schedule: Schedule
+
+
+class PretrainSettings(Section):
+    """What changes the weights of a run."""
+
+    seed: int
+    run: RunRecipe
+    recipe: Recipe
+    monitor: Monitor
+
+
+class EncoderSettings(Section):
+    """What changes the features of one encoder."""
+
+    seed: int
+    name: str
+    encoder: Encoder
+    precision: Literal["fp32", "bf16", "fp16"]
+    dtype: Literal["float32", "float16"]
+
+
+class SplitsSettings(Section):
+    """What changes the splits of a task."""
+
+    seed: int
+    splits: Splits
+
+
+class GmaSettings(Section):
+    """What changes the benchmark of a task and encoder."""
+
+    seed: int
+    gma: Gma
+
+
+def load_config(values: Mapping[str, Any]) -> Config:
+    """Validate the merged YAML `values`. A run, encoder or task set to null by an overlay is left out.
+
+    Raises:
+        UserError: with every key that is wrong, what was found and what was expected.
+    """
+    try:
+        return Config.model_validate(_without_nulls(values))
+    except ValidationError as error:
+        raise UserError(f"The configuration is not valid.\n{explain(error, _all_keys())}") from None
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    cleaned = dict(values)
+    for path in (("tasks",), ("pretrain", "runs"), ("pretrain", "recipes"), ("features", "encoders")):
+        cleaned = _drop_nulls(cleaned, path)
+    return cleaned
+
+
+def _drop_nulls(values: Any, path: tuple[str, ...]) -> Any:
+    if not isinstance(values, Mapping):
+        return values
+    if not path:
+        return {key: value for key, value in values.items() if value is not None}
+    return {key: _drop_nulls(value, path[1:]) if key == path[0] else value for key, value in values.items()}
+
+
+def _all_keys() -> list[str]:
+    def below(section: type[BaseModel]) -> set[str]:
+        return set(section.model_fields).union(*(below(child) for child in section.__subclasses__()))
+
+    return sorted(below(Section))
