@@ -105,7 +105,7 @@ def _excluded_patients(settings: Cohort) -> set[str]:
 
 def digests(slides: pd.DataFrame, columns: Iterable[str]) -> dict[str, str]:
     """For each shard that has slides, a digest of its rows' `columns`: it changes when a job of that shard has something to do."""
-    lines = slides["shard"].str.cat(slides[list(columns)].astype(str), sep="\x1f")
+    lines = slides["shard"].str.cat(slides[list(columns)].astype("string").fillna(""), sep="\x1f")
     return {str(shard): hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16] for shard, rows in lines.groupby(slides["shard"])}
 
 

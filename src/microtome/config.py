@@ -23,7 +23,6 @@ class Cohort(Section):
     shards: Count
     stains: tuple[str, ...]
     exclude_patients: Path | None
-    max_failed_fraction: Fraction
 
 
 class Reader(Section):
@@ -163,6 +162,7 @@ class Config(Section):
 
     seed: Annotated[int, Field(ge=0)]
     slides: Path
+    max_failed_fraction: Fraction
     tasks: dict[Name, Task]
     cohort: Cohort
     reader: Reader
