@@ -13,7 +13,7 @@ import pandas as pd
 
 from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
-from microtome.config import Cohort
+from microtome.config import Cohort, CohortSettings
 from microtome.errors import UserError
 
 REQUIRED = ["slide", "path", "patient", "organ"]
@@ -109,9 +109,9 @@ def digests(slides: pd.DataFrame, columns: Iterable[str]) -> dict[str, str]:
     return {str(shard): hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16] for shard, rows in lines.groupby(slides["shard"])}
 
 
-def cohort(slides_table: Path, slides: Path, excluded: Path, attrition: Path, settings: Cohort) -> None:
+def cohort(slides_table: Path, slides: Path, excluded: Path, attrition: Path, settings: CohortSettings) -> None:
     """Write the slides that are used (parquet), those that are not, and how many fell out at each step."""
-    used, out, steps = select(read_slides(slides_table), settings)
+    used, out, steps = select(read_slides(slides_table), settings.cohort)
     if used.empty:
         raise UserError(f"{slides_table}: no slide is left after the stain and patient filters: {steps.to_dict('records')}.")
     write_text(excluded, out.to_csv(index=False))

@@ -206,6 +206,12 @@ def _at_most(key: str, value: int, what: str, limit: int) -> None:
         raise ValueError(f"{key}: found {value}, expected at most {limit} ({what})")
 
 
+class CohortSettings(Section):
+    """What changes the bytes of `cohort`."""
+
+    cohort: Cohort
+
+
 class TissueSettings(Section):
     """What changes the bytes of `tissue`."""
 
@@ -260,6 +266,15 @@ class GmaSettings(Section):
 
     seed: int
     gma: Gma
+
+
+class FiguresSettings(Section):
+    """What changes figures and tables, beside the numbers they show. `labels`: what a legend calls each encoder."""
+
+    seed: int
+    figures: Figures
+    slide_parts: int
+    labels: dict[str, str]
 
 
 def load_config(values: Mapping[str, Any]) -> Config:

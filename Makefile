@@ -1,0 +1,44 @@
+# `make demo`, `make test`: both set up .venv first. `make` alone lists what there is.
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)/src
+
+SHELL := /bin/bash
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test check bench soak
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## set up .venv from envs/requirements.lock
+
+$(INSTALLED): envs/requirements.lock
+	@echo "Setting up .venv from envs/requirements.lock: about 2 GB, some minutes"
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar on -r envs/requirements.lock
+	touch $@
+
+demo: $(INSTALLED) ## draw a small cohort and run everything on it, CPU only
+	python -m microtome.demo --folder demo
+	snakemake --profile profiles/local --configfile config/demo.yaml -- all
+	@echo
+	@echo "Report:  results/report.html"
+	@echo "Figures: $$(ls results/figures/*.pdf | tr '\n' ' ')"
+	@echo "Tables:  $$(ls results/tables/*.md | tr '\n' ' ')"
+
+check: $(INSTALLED) ## format, lint and types
+	ruff format --check src tests
+	ruff check src tests
+	mypy --strict src
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+test: check ## all checks and all tests
+	pytest tests
+
+bench: $(INSTALLED) ## measure, beside the obvious alternative on the same input: benchmarks/bench.json
+	python -m tests.benchmarks
+
+soak: $(INSTALLED) ## the tests that repeat, in full
+	MICROTOME_SOAK=1 pytest tests -k soak

@@ -1,0 +1,31 @@
+"""microtome: glass slides in, pathology foundation models and the figures that judge them out. Phases stand in the order of the data's way."""
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/slides.smk"
+include: "rules/schedule.smk"
+include: "rules/pretrain.smk"
+include: "rules/features.smk"
+include: "rules/benchmark.smk"
+include: "rules/figures.smk"
+
+
+localrules:
+    all,
+    cohort,
+    splits,
+    figure_pretraining,
+    figure_convergence,
+    figure_checkpoints,
+    tables,
+    report,
+
+
+rule all:
+    "Everything: the report holds the figures, the tables and what they were made with."
+    default_target: True
+    input:
+        "results/report.html",

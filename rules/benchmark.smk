@@ -1,0 +1,64 @@
+# How good the encoders are: Monte-Carlo cross-validated gated attention on every task.
+# in:  the task tables, results/features
+# out: results/splits, results/gma
+
+
+rule splits:
+    "The train and validation slides of each Monte-Carlo split of a task."
+    input:
+        task=lambda wildcards: CONFIG.tasks[wildcards.task].table,
+        slides=ancient("results/cohort/slides.parquet"),
+        code=code("splits", "tasks"),
+    output:
+        splits="results/splits/{task}.csv",
+    params:
+        settings=DAG.splits_settings().json_text(),
+        patients=lambda wildcards: DAG.task_digest(wildcards.task, PATIENT_COLUMNS),
+    log:
+        "logs/splits/{task}.log",
+    benchmark:
+        "benchmarks/splits/{task}.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    shell:
+        "python -m microtome.splits"
+        " --task {input.task}"
+        " --slides {input.slides}"
+        " --splits {output.splits}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule gma:
+    "All splits and replicas of one task and encoder. Feature shards are shared by tasks: a job depends on its own slides, by digest."
+    input:
+        splits="results/splits/{task}.csv",
+        weights=lambda wildcards: DAG.weights(wildcards.encoder),
+        features=lambda wildcards: ancient(
+            expand("results/features/{encoder}/{shard}.parquet", encoder=wildcards.encoder, shard=DAG.task_shards(wildcards.task))
+        ),
+    output:
+        runs="results/gma/{task}/{encoder}/runs.csv",
+        predictions="results/gma/{task}/{encoder}/predictions.parquet",
+        excluded="results/gma/{task}/{encoder}/excluded.csv",
+    params:
+        settings=DAG.gma_settings().json_text(),
+        encoder=lambda wildcards: DAG.encoder_settings(wildcards.encoder).json_text(),
+        slides=lambda wildcards: DAG.task_digest(wildcards.task, SLIDE_COLUMNS),
+        tiles=DAG.tile_settings_digest,
+    log:
+        "logs/gma/{task}/{encoder}.log",
+    benchmark:
+        "benchmarks/gma/{task}/{encoder}.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    shell:
+        "python -m microtome.gma"
+        " --splits {input.splits}"
+        " --features {input.features}"
+        " --runs {output.runs}"
+        " --predictions {output.predictions}"
+        " --excluded {output.excluded}"
+        " --workers {threads}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"

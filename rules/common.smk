@@ -1,0 +1,42 @@
+# What the rules share: CONFIG, validated, and DAG, which knows the shards, encoders and tasks. No rule stands here.
+# The slide table is read once, when this is parsed: nothing else here grows with the number of slides.
+
+import os
+import sys
+
+# Jobs find the package in this checkout, on a cluster node and in a conda environment too.
+sys.path.insert(0, os.path.join(workflow.basedir, "src"))
+os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])])
+
+from microtome.config import load_config
+from microtome.dag import PATIENT_COLUMNS, SLIDE_COLUMNS, Dag
+from microtome.errors import UserError
+from snakemake.exceptions import WorkflowError
+
+try:
+    CONFIG = load_config(config)
+    DAG = Dag(CONFIG)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    shard=r"\d+",
+    pseudo_epoch=r"\d+",
+    run=r"[^/]+",
+    encoder=r"[^/]+",
+    task=r"[^/]+",
+
+
+def code(*modules):
+    """The modules of the package that a cheap rule lists as input, so that a change of code reruns it. Costly rules carry a version."""
+    return [os.path.join(workflow.basedir, "src", "microtome", f"{module}.py") for module in modules]
+
+
+def previous_state(wildcards):
+    """The state that a pseudo-epoch starts from: none for the first."""
+    before = int(wildcards.pseudo_epoch) - 1
+    return f"results/pretrain/{wildcards.run}/{before}/state.pt" if before else []
+
+
+TASK_TABLES = [str(task.table) for task in CONFIG.tasks.values()]

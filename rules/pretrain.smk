@@ -1,0 +1,40 @@
+# The training loop is a chain of jobs: a pseudo-epoch of a run starts from the one before.
+# in:  results/schedule
+# out: results/pretrain/{run}/{pseudo_epoch}
+#
+# Code is no input here: a comment must not cost weeks. A change that should retrain raises the recipe's `version`.
+
+
+rule pretrain:
+    "One pseudo-epoch of a run; its encoder can be evaluated while the next one trains."
+    input:
+        schedule="results/schedule/{pseudo_epoch}.arrow",
+        previous=previous_state,
+    output:
+        encoder="results/pretrain/{run}/{pseudo_epoch}/encoder.safetensors",
+        state="results/pretrain/{run}/{pseudo_epoch}/state.pt",
+        curve="results/pretrain/{run}/{pseudo_epoch}/curve.csv",
+    params:
+        settings=lambda wildcards: DAG.pretrain_settings(wildcards.run).json_text(),
+        previous=lambda wildcards, input: f"--previous {input.previous}" if input.previous else "",
+        work="results/pretrain/{run}/{pseudo_epoch}/work",
+    log:
+        "logs/pretrain/{run}/{pseudo_epoch}.log",
+    benchmark:
+        "benchmarks/pretrain/{run}/{pseudo_epoch}.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    shell:
+        "python -m microtome.pretrain"
+        " --schedule {input.schedule}"
+        " {params.previous}"
+        " --pseudo-epoch {wildcards.pseudo_epoch}"
+        " --encoder {output.encoder}"
+        " --state {output.state}"
+        " --curve {output.curve}"
+        " --work {params.work}"
+        " --save-every-minutes {CONFIG.pretrain.save_every_minutes}"
+        " --max-batch {CONFIG.pretrain.max_batch_per_process}"
+        " --workers {threads}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"

@@ -1,0 +1,152 @@
+"""What jobs there are, and what each one depends on: shards, encoders and tasks, with a digest of the rows that a job reads.
+
+The Snakefile asks this module when it is parsed. A job takes the tables that many jobs share by `ancient()` and names here, by digest,
+the rows and settings that change its own bytes: so a new slide, task or encoder runs its own jobs and no others.
+"""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from microtome.cohort import digests, read_slides, select, shard_name, shard_of
+from microtome.config import (
+    CohortSettings,
+    Config,
+    Encoder,
+    EncoderSettings,
+    FiguresSettings,
+    GmaSettings,
+    PretrainSettings,
+    RunEncoder,
+    ScheduleSettings,
+    SplitsSettings,
+    TilesSettings,
+    TissueSettings,
+)
+from microtome.tasks import read_task, with_patients
+
+SLIDE_COLUMNS = ["slide", "path", "mpp", "mask"]  # what a slide's tissue and tiles follow from, beside settings
+PATIENT_COLUMNS = ["slide", "patient"]  # what splits follow from, beside targets
+
+
+class Dag:
+    """The jobs of one configuration, over the slides of its table."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.slides = select(read_slides(config.slides), config.cohort)[0]
+        self.shards = [shard_name(number, config.cohort.shards) for number in range(config.cohort.shards)]
+        self.feature_shards = [shard_name(number, config.features.shards) for number in range(config.features.shards)]
+        self.tasks = {name: self._task_slides(task.table) for name, task in config.tasks.items()}
+        self.encoders = dict(_encoders(config))
+        self._digests = digests(self.slides, SLIDE_COLUMNS)
+
+    def _task_slides(self, table: Path) -> pd.DataFrame:
+        task = with_patients(table, read_task(table), self.slides)
+        slides = self.slides[self.slides["slide"].isin(task["slide"])]
+        return slides.assign(shard=[shard_of(slide, self.config.features.shards) for slide in slides["slide"]])
+
+    def slides_digest(self, shard: str) -> str:
+        """Changes when a slide of the shard is added, removed, moved, or given another µm/px or mask."""
+        return self._digests.get(shard, "empty")
+
+    @cached_property
+    def _masks(self) -> dict[str, list[str]]:
+        drawn = self.slides[self.slides["mask"].notna()]
+        return {str(shard): sorted(rows["mask"]) for shard, rows in drawn.groupby("shard")}
+
+    def masks(self, shard: str) -> list[str]:
+        """The masks a person drew for slides of the shard, where they are there (a missing one is its slide's failure)."""
+        return [mask for mask in self._masks.get(shard, []) if Path(mask).is_file()]
+
+    @property
+    def tile_settings_digest(self) -> str:
+        """Changes when a setting that changes tiles does."""
+        text = self.tissue_settings().json_text() + self.tiles_settings().json_text()
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def _feature_digests(self) -> dict[str, str]:
+        rows = pd.concat([*self.tasks.values(), pd.DataFrame(columns=[*SLIDE_COLUMNS, "shard"])]).drop_duplicates("slide")
+        return digests(rows.sort_values("slide"), SLIDE_COLUMNS)
+
+    def features_digest(self, shard: str) -> str:
+        """Changes when the task slides of a feature shard, or a setting that changes their tiles, do."""
+        return f"{self._feature_digests.get(shard, 'empty')} {self.tile_settings_digest}"
+
+    def task_shards(self, task: str) -> list[str]:
+        """The feature shards in which a task has slides."""
+        return sorted(self.tasks[task]["shard"].unique())
+
+    def task_digest(self, task: str, columns: list[str]) -> str:
+        """Changes when a slide enters or leaves the task, or one of its `columns` changes."""
+        return digests(self.tasks[task].assign(shard="all"), columns).get("all", "empty")
+
+    def weights(self, encoder: str) -> list[str]:
+        """The file an encoder's weights come from: none for a timm model."""
+        settings, pseudo_epoch = self.encoders[encoder]
+        return [f"results/pretrain/{settings.run}/{pseudo_epoch}/encoder.safetensors"] if isinstance(settings, RunEncoder) else []
+
+    def cohort_settings(self) -> CohortSettings:
+        """For `cohort`."""
+        return CohortSettings(cohort=self.config.cohort)
+
+    def tissue_settings(self) -> TissueSettings:
+        """For `tissue`."""
+        return TissueSettings(reader=self.config.reader, grid=self.config.grid, tissue=self.config.tissue)
+
+    def tiles_settings(self) -> TilesSettings:
+        """For `tiles`."""
+        return TilesSettings(reader=self.config.reader, grid=self.config.grid, tiles=self.config.tiles)
+
+    def schedule_settings(self) -> ScheduleSettings:
+        """For `schedule_quota` and `schedule`."""
+        return ScheduleSettings(seed=self.config.seed, schedule=self.config.schedule)
+
+    def pretrain_settings(self, run: str) -> PretrainSettings:
+        """For `pretrain`: the same for all pseudo-epochs of a run, wherever it stops."""
+        recipe = self.config.pretrain.recipes[self.config.pretrain.runs[run].recipe]
+        return PretrainSettings(
+            seed=self.config.seed, run=self.config.pretrain.runs[run].recipe_only(), recipe=recipe, monitor=self.config.pretrain.monitor
+        )
+
+    def encoder_settings(self, encoder: str) -> EncoderSettings:
+        """For `features`."""
+        features = self.config.features
+        return EncoderSettings(
+            seed=self.config.seed, name=encoder, encoder=self.encoders[encoder][0], precision=features.precision, dtype=features.dtype
+        )
+
+    def splits_settings(self) -> SplitsSettings:
+        """For `splits`."""
+        return SplitsSettings(seed=self.config.seed, splits=self.config.splits)
+
+    def gma_settings(self) -> GmaSettings:
+        """For `gma`."""
+        return GmaSettings(seed=self.config.seed, gma=self.config.gma)
+
+    def figures_settings(self) -> FiguresSettings:
+        """For figures and tables."""
+        labels = {name: self._label(name) for name in self.encoders}
+        return FiguresSettings(
+            seed=self.config.seed, figures=self.config.figures, slide_parts=self.config.schedule.slide_parts, labels=labels
+        )
+
+    def _label(self, encoder: str) -> str:
+        settings, _ = self.encoders[encoder]
+        random = not isinstance(settings, RunEncoder) and settings.weights == "random"
+        return f"{encoder} (random weights)" if random else encoder
+
+
+def _encoders(config: Config) -> list[tuple[str, tuple[Encoder, int | None]]]:
+    """Each encoder's id, settings and pseudo-epoch: `<name>@<pseudo-epoch>` for a checkpoint, the plain name for a timm model."""
+    found: list[tuple[str, tuple[Encoder, int | None]]] = []
+    for name, encoder in config.features.encoders.items():
+        if isinstance(encoder, RunEncoder):
+            # The list of checkpoints is not in a checkpoint's settings: a longer list runs the new ones alone.
+            found += [(f"{name}@{e}", (encoder.model_copy(update={"pseudo_epochs": (e,)}), e)) for e in encoder.pseudo_epochs]
+        else:
+            found.append((name, (encoder, None)))
+    return found

@@ -1,0 +1,96 @@
+"""The configuration is closed: what is misspelt, missing or points nowhere is refused before any job, with the key."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+
+from microtome.config import Config, RunEncoder, load_config
+from microtome.errors import UserError
+
+FOLDER = Path(__file__).parents[1] / "config"
+
+
+def values(*overlays: str) -> dict[str, Any]:
+    merged: dict[str, Any] = yaml.safe_load((FOLDER / "config.yaml").read_text())
+    for overlay in overlays:
+        update_config(merged, yaml.safe_load((FOLDER / overlay).read_text()))
+    return merged
+
+
+def refused(changed: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as error:
+        load_config(changed)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("overlays", [[], ["demo.yaml"], ["test.yaml"], ["paper.yaml"]])
+def test_every_configuration_is_valid(overlays: list[str]) -> None:
+    assert isinstance(load_config(values(*overlays)), Config)
+
+
+def test_a_misspelt_key_is_named_with_the_nearest() -> None:
+    changed = values()
+    changed["gma"]["epoch"] = 3
+    assert "gma.epoch: unknown key; did you mean 'epochs'?" in refused(changed)
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    changed = values()
+    del changed["seed"]
+    changed["splits"]["train_fraction"] = "most"
+    text = refused(changed)
+    assert "seed: missing" in text
+    assert "splits.train_fraction: found 'most', expected: input should be a valid number" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("features", "encoders", "dino_vits16", "run"), "dino_vits", "did you mean 'dino_vits16'?"),
+        (("pretrain", "runs", "dino_vits16", "recipe"), "dinov3", "expected one of: dino, mae"),
+        (("pretrain", "runs", "dino_vits16", "pseudo_epochs"), 51, "expected at most 50 (schedule.pseudo_epochs)"),
+        (("features", "encoders", "dino_vits16", "pseudo_epochs"), [26], "found 26, expected at most 25 (the end of run dino_vits16)"),
+        (("pretrain", "runs", "dino_vits16", "global_batch"), 10**9, "expected at most 65000000 (schedule.tiles)"),
+        (("schedule", "exclude_tasks"), ["exmple"], "did you mean 'example'?"),
+        (("pretrain", "recipes", "dino", "clip_grad"), float("nan"), "pretrain.recipes.dino.dino.clip_grad"),
+        (("tasks",), {"../x": {"table": "a", "origin": "", "disease": "", "kind": "detection"}}, "tasks.../x"),
+    ],
+)
+def test_what_points_nowhere_is_refused(path: tuple[str, ...], value: Any, message: str) -> None:
+    changed = values()
+    section = changed
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    assert message in refused(changed)
+
+
+def test_an_overlay_leaves_out_what_it_sets_to_null() -> None:
+    changed = values()
+    changed["features"]["encoders"]["mae_vitl16"] = None
+    changed["pretrain"]["runs"]["mae_vitl16"] = None
+    assert list(load_config(changed).pretrain.runs) == ["dino_vits16"]
+
+
+def test_the_published_experiment() -> None:
+    paper = load_config(values("paper.yaml"))
+    dino, mae = paper.pretrain.runs["dino_vits16"], paper.pretrain.runs["mae_vitl16"]
+    assert (dino.global_batch, dino.schedule_epochs, dino.pseudo_epochs) == (12 * 90, 50, 25)
+    assert (mae.global_batch, mae.schedule_epochs, mae.pseudo_epochs) == (8 * 180, 50, 50)
+    assert paper.schedule.tiles == 65_000_000
+    assert paper.schedule.tiles // dino.global_batch == 60_185  # iterations a pseudo-epoch
+    assert len(paper.tasks) == 6
+    encoder = paper.features.encoders["dino_vits16"]
+    assert isinstance(encoder, RunEncoder)
+    assert encoder.pseudo_epochs == (1, 3, 5, 7, 13, 19, 25)
+
+
+def test_where_a_run_stops_does_not_change_it() -> None:
+    changed = copy.deepcopy(values())
+    changed["pretrain"]["runs"]["dino_vits16"]["pseudo_epochs"] = 30
+    before, after = load_config(values()), load_config(changed)
+    assert before.pretrain.runs["dino_vits16"].recipe_only() == after.pretrain.runs["dino_vits16"].recipe_only()
