@@ -1,0 +1,64 @@
+"""The tiles' bytes and pixels: read from a slide's tar by offset, decoded to RGB. An error names tile, slide, file and offset."""
+
+import io
+import os
+from collections import OrderedDict
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+from microtome.errors import UserError
+from microtome.schedule_file import ScheduledTile
+
+OPEN_FILES = 256  # a process; the usual limit is 1,024
+REMEDY = "Make the slide's tiles again; if they were made again since the schedule, raise schedule.version."
+
+
+class TileFiles:
+    """Reads tiles by offset; the tars used last stay open, at most `OPEN_FILES`."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def read(self, tile: ScheduledTile) -> bytes:
+        """The JPEG file of a tile. Raises UserError where the tar is not there or too short."""
+        try:
+            data = os.pread(self._descriptor(tile.tar), tile.size_b, tile.offset_b)
+        except OSError as error:
+            raise UserError(f"{tile}: cannot be read: {error.strerror}. {REMEDY}") from None
+        if len(data) != tile.size_b:
+            raise UserError(f"{tile}: expected {tile.size_b} bytes, found {len(data)} before the end of the file. {REMEDY}")
+        return data
+
+    def _descriptor(self, tar: str) -> int:
+        if tar not in self._open:
+            self._open[tar] = os.open(tar, os.O_RDONLY)
+            if len(self._open) > OPEN_FILES:
+                os.close(self._open.popitem(last=False)[1])
+        self._open.move_to_end(tar)
+        return self._open[tar]
+
+    def close(self) -> None:
+        """Close every file."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+def decode_into(image: npt.NDArray[np.uint8], data: bytes, tile: ScheduledTile) -> None:
+    """Decode the JPEG `data` of `tile` into `image` [tile_px, tile_px, 3], RGB.
+
+    Raises:
+        UserError: `data` is no whole, sound JPEG of that size.
+    """
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if (height, width) != image.shape[:2]:
+            raise ValueError(f"one of {width} x {height} px")
+        if colours in ("CMYK", "YCCK"):  # which simplejpeg does not turn into RGB
+            image[:] = np.asarray(Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB"))
+        else:
+            simplejpeg.decode_jpeg(data, "RGB", buffer=image)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{tile}: expected a JPEG of {image.shape[1]} x {image.shape[0]} px, found {error}. {REMEDY}") from None
