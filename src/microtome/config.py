@@ -89,6 +89,7 @@ class RunEncoder(Section):
     run: str
     pseudo_epochs: tuple[Count, ...]
     pooling: Literal["cls", "mean", "cls+mean"]
+    input_px: Count | None
 
 
 class TimmEncoder(Section):
@@ -98,6 +99,7 @@ class TimmEncoder(Section):
     weights: Literal["pretrained", "random"]
     truncate: Literal["layer3"] | None
     pooling: Literal["cls", "mean", "cls+mean", "model"]
+    input_px: Count | None
 
 
 def _kind_of_encoder(value: Any) -> str:
