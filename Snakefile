@@ -4,6 +4,9 @@
 configfile: "config/config.yaml"
 
 
+report: "rules/captions/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/slides.smk"
 include: "rules/schedule.smk"
@@ -26,6 +29,5 @@ localrules:
 
 rule all:
     "Everything: the report holds the figures, the tables and what they were made with."
-    default_target: True
     input:
         "results/report.html",

@@ -11,15 +11,15 @@ rule splits:
         code=code("splits", "tasks"),
     output:
         splits="results/splits/{task}.csv",
-    params:
-        settings=DAG.splits_settings().json_text(),
-        patients=lambda wildcards: DAG.task_digest(wildcards.task, PATIENT_COLUMNS),
     log:
         "logs/splits/{task}.log",
     benchmark:
         "benchmarks/splits/{task}.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        settings=JOBS.splits_settings().json_text(),
+        patients=lambda wildcards: JOBS.task_digest(wildcards.task, PATIENT_COLUMNS),
     shell:
         "python -m microtome.splits"
         " --task {input.task}"
@@ -33,25 +33,25 @@ rule gma:
     "All splits and replicas of one task and encoder. Feature shards are shared by tasks: a job depends on its own slides, by digest."
     input:
         splits="results/splits/{task}.csv",
-        weights=lambda wildcards: DAG.weights(wildcards.encoder),
+        weights=lambda wildcards: JOBS.weights(wildcards.encoder),
         features=lambda wildcards: ancient(
-            expand("results/features/{encoder}/{shard}.parquet", encoder=wildcards.encoder, shard=DAG.task_shards(wildcards.task))
+            expand("results/features/{encoder}/{shard}.parquet", encoder=wildcards.encoder, shard=JOBS.task_shards(wildcards.task))
         ),
     output:
         runs="results/gma/{task}/{encoder}/runs.csv",
         predictions="results/gma/{task}/{encoder}/predictions.parquet",
         excluded="results/gma/{task}/{encoder}/excluded.csv",
-    params:
-        settings=DAG.gma_settings().json_text(),
-        encoder=lambda wildcards: DAG.encoder_settings(wildcards.encoder).json_text(),
-        slides=lambda wildcards: DAG.task_digest(wildcards.task, SLIDE_COLUMNS),
-        tiles=DAG.tile_settings_digest,
     log:
         "logs/gma/{task}/{encoder}.log",
     benchmark:
         "benchmarks/gma/{task}/{encoder}.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        settings=JOBS.gma_settings().json_text(),
+        encoder=lambda wildcards: JOBS.encoder_settings(wildcards.encoder).json_text(),
+        slides=lambda wildcards: JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
+        tiles=JOBS.tile_settings_digest,
     shell:
         "python -m microtome.gma"
         " --splits {input.splits}"

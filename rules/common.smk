@@ -1,21 +1,24 @@
-# What the rules share: CONFIG, validated, and DAG, which knows the shards, encoders and tasks. No rule stands here.
+# What the rules share: CONFIG, validated, and JOBS, which knows the shards, encoders and tasks. No rule stands here.
+# A value that changes no bytes (workers, a failure limit, a batch size) stands in the command as an f-string: params would rerun for it.
 # The slide table is read once, when this is parsed: nothing else here grows with the number of slides.
 
 import os
+import shlex
 import sys
 
 # Jobs find the package in this checkout, on a cluster node and in a conda environment too.
-sys.path.insert(0, os.path.join(workflow.basedir, "src"))
-os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])])
+SOURCE = os.path.join(workflow.basedir, "src")
+sys.path.insert(0, SOURCE)
+shell.prefix(f"export PYTHONPATH={shlex.quote(SOURCE)}; ")
 
 from microtome.config import load_config
-from microtome.dag import PATIENT_COLUMNS, SLIDE_COLUMNS, Dag
+from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
 from microtome.errors import UserError
 from snakemake.exceptions import WorkflowError
 
 try:
     CONFIG = load_config(config)
-    DAG = Dag(CONFIG)
+    JOBS = Jobs(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -30,7 +33,7 @@ wildcard_constraints:
 
 def code(*modules):
     """The modules of the package that a cheap rule lists as input, so that a change of code reruns it. Costly rules carry a version."""
-    return [os.path.join(workflow.basedir, "src", "microtome", f"{module}.py") for module in modules]
+    return [os.path.join(SOURCE, "microtome", f"{module}.py") for module in modules]
 
 
 def previous_state(wildcards):
@@ -39,4 +42,6 @@ def previous_state(wildcards):
     return f"results/pretrain/{wildcards.run}/{before}/state.pt" if before else []
 
 
-TASK_TABLES = [str(task.table) for task in CONFIG.tasks.values()]
+TASK_TABLES = " ".join(str(task.table) for task in CONFIG.tasks.values())
+FIGURES = ["pretraining", "convergence", "checkpoints"]
+TABLES = ["cohort", "tasks", "auc"]

@@ -14,16 +14,16 @@ rule pretrain:
         encoder="results/pretrain/{run}/{pseudo_epoch}/encoder.safetensors",
         state="results/pretrain/{run}/{pseudo_epoch}/state.pt",
         curve="results/pretrain/{run}/{pseudo_epoch}/curve.csv",
-    params:
-        settings=lambda wildcards: DAG.pretrain_settings(wildcards.run).json_text(),
-        previous=lambda wildcards, input: f"--previous {input.previous}" if input.previous else "",
-        work="results/pretrain/{run}/{pseudo_epoch}/work",
     log:
         "logs/pretrain/{run}/{pseudo_epoch}.log",
     benchmark:
         "benchmarks/pretrain/{run}/{pseudo_epoch}.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        settings=lambda wildcards: JOBS.pretrain_settings(wildcards.run).json_text(),
+        previous=lambda wildcards, input: f"--previous {input.previous}" if input.previous else "",
+        work=lambda wildcards, output: os.path.join(os.path.dirname(output.state), "work"),
     shell:
         "python -m microtome.pretrain"
         " --schedule {input.schedule}"
@@ -33,8 +33,8 @@ rule pretrain:
         " --state {output.state}"
         " --curve {output.curve}"
         " --work {params.work}"
-        " --save-every-minutes {CONFIG.pretrain.save_every_minutes}"
-        " --max-batch {CONFIG.pretrain.max_batch_per_process}"
+        f" --save-every-minutes {CONFIG.pretrain.save_every_minutes}"
+        f" --max-batch {CONFIG.pretrain.max_batch_per_process}"
         " --workers {threads}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"

@@ -12,15 +12,15 @@ rule schedule_quota:
     output:
         quota="results/schedule/quota/slides.parquet",
         balance="results/schedule/quota/balance.csv",
-    params:
-        settings=DAG.schedule_settings().json_text(),
-        task_tables=[str(CONFIG.tasks[task].table) for task in CONFIG.schedule.exclude_tasks],
     log:
         "logs/schedule_quota/quota.log",
     benchmark:
         "benchmarks/schedule_quota/quota.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        settings=JOBS.schedule_settings().json_text(),
+        task_tables=[str(CONFIG.tasks[task].table) for task in CONFIG.schedule.exclude_tasks],
     shell:
         "python -m microtome.schedule_quota"
         " --catalog {input.catalog}"
@@ -37,15 +37,15 @@ rule schedule:
         quota="results/schedule/quota/slides.parquet",
     output:
         schedule="results/schedule/{pseudo_epoch}.arrow",
-    params:
-        settings=DAG.schedule_settings().json_text(),
-        tiles="results/tiles",
     log:
         "logs/schedule/{pseudo_epoch}.log",
     benchmark:
         "benchmarks/schedule/{pseudo_epoch}.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        settings=JOBS.schedule_settings().json_text(),
+        tiles="results/tiles",
     shell:
         "python -m microtome.schedule"
         " --quota {input.quota}"

@@ -13,14 +13,14 @@ rule cohort:
         slides="results/cohort/slides.parquet",
         excluded="results/cohort/excluded.csv",
         attrition="results/cohort/attrition.csv",
-    params:
-        settings=DAG.cohort_settings().json_text(),
     log:
         "logs/cohort/cohort.log",
     benchmark:
         "benchmarks/cohort/cohort.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        settings=JOBS.cohort_settings().json_text(),
     shell:
         "python -m microtome.cohort"
         " --slides-table {input.slides_table}"
@@ -35,26 +35,26 @@ rule tissue:
     "Where the tissue is on the slides of a shard: polygons that QuPath opens, an overlay to judge, and a row a slide."
     input:
         slides=ancient("results/cohort/slides.parquet"),
-        masks=lambda wildcards: DAG.masks(wildcards.shard),
+        masks=lambda wildcards: JOBS.masks(wildcards.shard),
     output:
         table="results/tissue/{shard}.parquet",
-    params:
-        settings=DAG.tissue_settings().json_text(),
-        slides=lambda wildcards: DAG.slides_digest(wildcards.shard),
-        folder="results/tissue/{shard}",
     log:
         "logs/tissue/{shard}.log",
     benchmark:
         "benchmarks/tissue/{shard}.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        settings=JOBS.tissue_settings().json_text(),
+        slides=lambda wildcards: JOBS.slides_digest(wildcards.shard),
+        folder=lambda wildcards, output: os.path.splitext(output.table)[0],
     shell:
         "python -m microtome.tissue"
         " --slides {input.slides}"
         " --shard {wildcards.shard}"
         " --folder {params.folder}"
         " --table {output.table}"
-        " --max-failed-fraction {CONFIG.max_failed_fraction}"
+        f" --max-failed-fraction {CONFIG.max_failed_fraction}"
         " --workers {threads}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"
@@ -68,17 +68,17 @@ rule tiles:
     output:
         table="results/tiles/{shard}.parquet",
         index="results/tiles/{shard}.arrow",
-    params:
-        settings=DAG.tiles_settings().json_text(),
-        slides=lambda wildcards: DAG.slides_digest(wildcards.shard),
-        masks="results/tissue/{shard}",
-        folder="results/tiles/{shard}",
     log:
         "logs/tiles/{shard}.log",
     benchmark:
         "benchmarks/tiles/{shard}.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        settings=JOBS.tiles_settings().json_text(),
+        slides=lambda wildcards: JOBS.slides_digest(wildcards.shard),
+        masks=lambda wildcards, input: os.path.splitext(input.tissue)[0],
+        folder=lambda wildcards, output: os.path.splitext(output.table)[0],
     shell:
         "python -m microtome.tiles"
         " --slides {input.slides}"
@@ -88,7 +88,7 @@ rule tiles:
         " --folder {params.folder}"
         " --index {output.index}"
         " --table {output.table}"
-        " --max-failed-fraction {CONFIG.max_failed_fraction}"
+        f" --max-failed-fraction {CONFIG.max_failed_fraction}"
         " --workers {threads}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"
@@ -101,8 +101,8 @@ rule catalog:
         cohort="results/cohort/slides.parquet",
         attrition="results/cohort/attrition.csv",
         excluded="results/cohort/excluded.csv",
-        tissue=expand("results/tissue/{shard}.parquet", shard=DAG.shards),
-        tiles=expand("results/tiles/{shard}.parquet", shard=DAG.shards),
+        tissue=expand("results/tissue/{shard}.parquet", shard=JOBS.shards),
+        tiles=expand("results/tiles/{shard}.parquet", shard=JOBS.shards),
         code=code("catalog"),
     output:
         catalog="results/catalog/slides.parquet",

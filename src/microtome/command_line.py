@@ -18,7 +18,7 @@ def parser_of(function: Callable[..., None]) -> argparse.ArgumentParser:
     A parameter is required unless it has a default; `tile_index` becomes `--tile-index`; `list[...]` takes one or more values
     (none at all where its default is an empty list or tuple).
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {function.__module__}", description=function.__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m microtome.{function.__name__}", description=function.__doc__)
     hints = typing.get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
         required = parameter.default is inspect.Parameter.empty

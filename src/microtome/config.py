@@ -279,6 +279,13 @@ class FiguresSettings(Section):
     labels: dict[str, str]
 
 
+class TablesSettings(Section):
+    """What changes tables, beside the numbers they show."""
+
+    tasks: dict[str, Task]
+    labels: dict[str, str]
+
+
 def load_config(values: Mapping[str, Any]) -> Config:
     """Validate the merged YAML `values`. A run, encoder or task set to null by an overlay is left out.
 

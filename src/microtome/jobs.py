@@ -22,6 +22,7 @@ from microtome.config import (
     RunEncoder,
     ScheduleSettings,
     SplitsSettings,
+    TablesSettings,
     TilesSettings,
     TissueSettings,
 )
@@ -31,7 +32,7 @@ SLIDE_COLUMNS = ["slide", "path", "mpp", "mask"]  # what a slide's tissue and ti
 PATIENT_COLUMNS = ["slide", "patient"]  # what splits follow from, beside targets
 
 
-class Dag:
+class Jobs:
     """The jobs of one configuration, over the slides of its table."""
 
     def __init__(self, config: Config) -> None:
@@ -129,10 +130,15 @@ class Dag:
 
     def figures_settings(self) -> FiguresSettings:
         """For figures and tables."""
-        labels = {name: self._label(name) for name in self.encoders}
-        return FiguresSettings(
-            seed=self.config.seed, figures=self.config.figures, slide_parts=self.config.schedule.slide_parts, labels=labels
-        )
+        parts = self.config.schedule.slide_parts
+        return FiguresSettings(seed=self.config.seed, figures=self.config.figures, slide_parts=parts, labels=self._labels())
+
+    def tables_settings(self) -> TablesSettings:
+        """For `tables`."""
+        return TablesSettings(tasks=self.config.tasks, labels=self._labels())
+
+    def _labels(self) -> dict[str, str]:
+        return {name: self._label(name) for name in self.encoders}
 
     def _label(self, encoder: str) -> str:
         settings, _ = self.encoders[encoder]

@@ -1,0 +1,146 @@
+# What a person reads: figures as PDF and PNG, each with the CSV it was drawn from, tables, and the report that holds them.
+# in:  results/cohort, results/catalog, results/pretrain, results/gma
+# out: results/figures, results/tables, results/report.html
+
+
+rule figure_pretraining:
+    "The training loss of each run against pseudo-epochs, ImageNet epochs and steps."
+    input:
+        curves=[
+            f"results/pretrain/{run}/{pseudo_epoch}/curve.csv"
+            for run in CONFIG.pretrain.runs
+            for pseudo_epoch in range(1, CONFIG.pretrain.runs[run].pseudo_epochs + 1)
+        ],
+        code=code("figure_pretraining", "figure_style"),
+    output:
+        pdf="results/figures/pretraining.pdf",
+        png=report(
+            "results/figures/pretraining.png", caption="captions/pretraining.rst", category="Results", labels={"figure": "1 Pretraining"}
+        ),
+        csv="results/figures/pretraining.csv",
+    log:
+        "logs/figures/pretraining.log",
+    benchmark:
+        "benchmarks/figures/pretraining.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_pretraining"
+        " --curves {input.curves}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_convergence:
+    "Training loss and validation AUC of the aggregators, epoch by epoch: a panel a task, encoders compared."
+    input:
+        runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
+        code=code("figure_convergence", "figure_style", "statistics"),
+    output:
+        pdf="results/figures/convergence.pdf",
+        png=report(
+            "results/figures/convergence.png", caption="captions/convergence.rst", category="Results", labels={"figure": "2 Convergence"}
+        ),
+        csv="results/figures/convergence.csv",
+    log:
+        "logs/figures/convergence.log",
+    benchmark:
+        "benchmarks/figures/convergence.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_convergence"
+        " --runs {input.runs}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_checkpoints:
+    "Validation AUC at each checkpoint of a run, as distributions over splits, with the baselines beside."
+    input:
+        runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
+        code=code("figure_checkpoints", "figure_style", "statistics"),
+    output:
+        pdf="results/figures/checkpoints.pdf",
+        png=report(
+            "results/figures/checkpoints.png", caption="captions/checkpoints.rst", category="Results", labels={"figure": "3 Checkpoints"}
+        ),
+        csv="results/figures/checkpoints.csv",
+    log:
+        "logs/figures/checkpoints.log",
+    benchmark:
+        "benchmarks/figures/checkpoints.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_checkpoints"
+        " --runs {input.runs}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule tables:
+    "The cohort by organ, the tasks, and the final AUC of each encoder on each task."
+    input:
+        catalog="results/catalog/slides.parquet",
+        splits=expand("results/splits/{task}.csv", task=JOBS.tasks),
+        runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
+        code=code("tables", "statistics"),
+    output:
+        cohort=report("results/tables/cohort.csv", caption="captions/cohort.rst", category="Cohort", labels={"table": "Cohort by organ"}),
+        tasks=report("results/tables/tasks.csv", caption="captions/tasks.rst", category="Cohort", labels={"table": "Tasks"}),
+        auc=report("results/tables/auc.csv", caption="captions/auc.rst", category="Results", labels={"figure": "Final AUC"}),
+        md=expand("results/tables/{table}.md", table=TABLES),
+    log:
+        "logs/tables/tables.log",
+    benchmark:
+        "benchmarks/tables/tables.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.tables_settings().json_text(),
+        folder=lambda wildcards, output: os.path.dirname(output.cohort),
+    shell:
+        "python -m microtome.tables"
+        " --catalog {input.catalog}"
+        " --splits {input.splits}"
+        " --runs {input.runs}"
+        " --folder {params.folder}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule report:
+    "One HTML file that holds the figures and tables with their captions, and how each was made."
+    input:
+        figures=expand("results/figures/{figure}.png", figure=FIGURES),
+        tables=rules.tables.output,
+        captions=expand(os.path.join(workflow.basedir, "rules/captions/{caption}.rst"), caption=["workflow", *FIGURES, *TABLES]),
+    output:
+        "results/report.html",
+    log:
+        "logs/report/report.log",
+    benchmark:
+        "benchmarks/report/report.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        snakefile=workflow.main_snakefile,
+        configfiles=workflow.configfiles,
+    shell:
+        "snakemake --snakefile {params.snakefile} --configfile {params.configfiles} --nolock --report {output}" " > {log} 2>&1"
