@@ -1,0 +1,84 @@
+"""Monte-Carlo cross-validation: the fixed random splits that every encoder of a task is judged on.
+
+Each split draws 80 % of the patients of each class for training, anew and independently of the other splits, so validation sets of
+different splits overlap: that is the method, not a leak. Within a split no patient is on both sides (`group: patient`).
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from microtome.atomic import write_text
+from microtome.command_line import run
+from microtome.config import SplitsSettings
+from microtome.errors import UserError
+from microtome.tasks import read_task, with_patients
+
+TRAIN, VAL = "train", "val"
+
+
+def split_names(repeats: int) -> list[str]:
+    """The columns of a split table, as in OPAL's files: mccv1, mccv2, …"""
+    return [f"mccv{number}" for number in range(1, repeats + 1)]
+
+
+def strata(task: pd.DataFrame, group: str) -> dict[int, list[str]]:
+    """The groups (values of the column `group`: patients or slides) of each class, sorted.
+
+    A patient with slides of both classes counts as one of class 1: having the condition anywhere is having it.
+    """
+    label = task.groupby(group)["target"].max()
+    return {int(target): sorted(label.index[label == target]) for target in sorted(label.unique())}
+
+
+def monte_carlo(groups: dict[int, list[str]], train_fraction: float, random: np.random.Generator) -> set[str]:
+    """The groups of one training side: of each class the rounded fraction, but at least one group on either side."""
+    train: set[str] = set()
+    for members in groups.values():
+        size = min(max(round(train_fraction * len(members)), 1), len(members) - 1)
+        train.update(random.choice(np.array(members, dtype=object), size, replace=False))
+    return train
+
+
+def check(table: Path, task: pd.DataFrame, groups: dict[int, list[str]], group: str) -> None:
+    """Refuse a task that cannot be split: each class needs one group to train on and one to validate on.
+
+    Raises:
+        UserError: a class has fewer than two groups of its own.
+    """
+    few = [f"class {target} has {len(groups.get(target, []))}" for target in (0, 1) if len(groups.get(target, [])) < 2]
+    if few:
+        mixed = mixed_patients(task)
+        note = f" ({len(mixed)} with slides of both classes count as class 1)" if mixed and group == "patient" else ""
+        raise UserError(
+            f"{table}: too few {group}s for a split: {', '.join(few)}{note}. Expected at least 2 {group}s of each class, "
+            "one to train on and one to validate on; 5 or more give the 80/20 of the published protocol."
+        )
+
+
+def mixed_patients(task: pd.DataFrame) -> Sequence[str]:
+    """The patients who have slides of both classes, sorted."""
+    classes = task.groupby("patient")["target"].nunique()
+    return sorted(classes.index[classes > 1])
+
+
+def splits(task: Path, slides: Path, splits: Path, settings: SplitsSettings) -> None:
+    """Write slide, patient, target, mccv1 … mccvN (train or val) of a task table to `splits` (CSV, sorted by slide)."""
+    labelled = with_patients(task, read_task(task), pd.read_parquet(slides, columns=["slide", "patient"]))
+    group = settings.splits.group
+    groups = strata(labelled, group)
+    check(task, labelled, groups, group)
+    mixed = mixed_patients(labelled)
+    if mixed:
+        print(f"{task}: patients with slides of both classes are stratified as class 1: {', '.join(mixed)}", file=sys.stderr)
+    for number, name in enumerate(split_names(settings.splits.repeats), start=1):
+        train = monte_carlo(groups, settings.splits.train_fraction, np.random.default_rng([settings.seed, number]))
+        labelled[name] = np.where(labelled[group].isin(train), TRAIN, VAL)
+    write_text(splits, labelled.to_csv(index=False))
+
+
+if __name__ == "__main__":
+    run(splits)

@@ -1,0 +1,64 @@
+"""What is said about 20 splits x 2 replicas: the AUC of a run, and the mean over splits with its bootstrap interval.
+
+Validation sets of Monte-Carlo splits overlap, so splits are not independent samples: an interval over them tells how much the number
+depends on the split, not how it would vary over new patients.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A mean over splits, the standard deviation over splits, and the ends of the mean's confidence interval."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def auc(targets: ArrayLike, scores: ArrayLike) -> float:
+    """The area under the ROC curve: the chance that a slide of class 1 scores above one of class 0, ties counting half.
+
+    It is the Mann-Whitney U statistic divided by the number of pairs. `targets` are 0 or 1, both of them present.
+    """
+    positive = np.asarray(targets) == 1
+    ranks = rankdata(np.asarray(scores))
+    pairs = positive.sum() * (~positive).sum()
+    return float((ranks[positive].sum() - positive.sum() * (positive.sum() + 1) / 2) / pairs)
+
+
+def over_replicas(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The mean of `column` over the replicas of each split: a row an epoch, a column a split. `runs`: split, replica, epoch, `column`."""
+    return runs.groupby(["epoch", "split"])[column].mean().unstack("split")
+
+
+def bootstrap_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Means of samples drawn with replacement from the last axis of `values`, [..., splits] -> [..., resamples].
+
+    The same resamples of splits serve every leading index, so that curves have bands that are smooth along epochs.
+    """
+    splits = values.shape[-1]
+    drawn = np.random.default_rng(seed).integers(splits, size=(resamples, splits))
+    weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=splits) / splits  # [resamples, splits]
+    return np.asarray(values @ weights.T)
+
+
+def summary(values: NDArray[np.float64], resamples: int, seed: int, confidence: float = 0.95) -> Summary:
+    """Mean, sample standard deviation (ddof 1) and percentile bootstrap interval of the mean over the splits, [splits]."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(bootstrap_means(values, resamples, seed), [tail, 1 - tail])
+    return Summary(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0, float(low), float(high))
+
+
+def curve(runs: pd.DataFrame, column: str, resamples: int, seed: int, confidence: float = 0.95) -> pd.DataFrame:
+    """Mean and bootstrap interval of `column` over splits, after averaging replicas: epoch, mean, low, high."""
+    by_split = over_replicas(runs, column)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(bootstrap_means(by_split.to_numpy(), resamples, seed), [tail, 1 - tail], axis=1)
+    return pd.DataFrame({"epoch": by_split.index, "mean": by_split.mean(axis=1).to_numpy(), "low": low, "high": high})
