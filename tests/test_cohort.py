@@ -87,7 +87,13 @@ def test_an_exclusion_list_that_is_not_there(tmp_path: Path) -> None:
 
 def test_nothing_left(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no slide is left"):
-        cohort(table(tmp_path, HEADER + "a,/a,p1,lung,IHC,,\n"), tmp_path / "s", tmp_path / "e", tmp_path / "a", CohortSettings(cohort=SETTINGS))
+        cohort(
+            table(tmp_path, HEADER + "a,/a,p1,lung,IHC,,\n"),
+            tmp_path / "s",
+            tmp_path / "e",
+            tmp_path / "a",
+            CohortSettings(cohort=SETTINGS),
+        )
 
 
 @given(st.text(min_size=1), st.integers(1, 2000))

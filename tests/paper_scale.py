@@ -1,0 +1,45 @@
+"""A slide table and six task tables of the published size, and `snakemake -n` over them with config/paper.yaml."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+SLIDES, PATIENTS, ORGANS = 423_563, 76_794, 70
+TASK_SLIDES = {"mshs_breast": 1998, "mshs_ibd": 1441, "mshs_er": 2000, "mshs_egfr": 294, "mskcc_egfr": 1000, "mskcc_io": 454}
+
+
+def write_cohort(folder: Path) -> None:
+    """The configuration and its tables, as a user would have them, in an empty working directory."""
+    rng = np.random.default_rng(0)
+    slides = pd.DataFrame({"slide": [f"S{number:06d}" for number in range(SLIDES)]})
+    slides["path"] = "/archive/" + slides["slide"].str[1:4] + "/" + slides["slide"] + ".tiff"
+    slides["patient"] = [f"P{number:05d}" for number in rng.integers(0, PATIENTS, SLIDES)]
+    slides["organ"] = [f"organ{number:02d}" for number in np.minimum(rng.zipf(1.5, SLIDES) - 1, ORGANS - 1)]
+    slides["stain"] = "H&E"
+    (folder / "config" / "tasks").mkdir(parents=True)
+    slides.to_csv(folder / "config" / "slides.csv", index=False)
+    for task, count in TASK_SLIDES.items():
+        rows = slides.sample(count, random_state=count).assign(target=lambda rows: np.arange(len(rows)) % 2)
+        rows[["slide", "target"]].to_csv(folder / "config" / "tasks" / f"{task}.csv", index=False)
+    for name in ("config.yaml", "paper.yaml"):
+        (folder / "config" / name).write_text((ROOT / "config" / name).read_text())
+
+
+def dry_run(folder: Path) -> tuple[float, float, str]:
+    """`snakemake -n` in `folder`: seconds, peak memory in MB, and what it printed."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command += ["--configfile", str(folder / "config" / "paper.yaml"), "--dry-run", "--quiet", "rules", "--cores", "1"]
+    start = time.monotonic()
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(printed)
+    return time.monotonic() - start, usage.ru_maxrss / 1024, printed

@@ -1,0 +1,91 @@
+"""What a job depends on: a change of one slide, task or encoder changes the digests of its own jobs and of no others."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from microtome.config import load_config
+from microtome.errors import UserError
+from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
+from tests.test_config import values
+
+SLIDES = pd.DataFrame(
+    {"slide": [f"s{i:02d}" for i in range(40)], "path": "x.tiff", "patient": [f"p{i}" for i in range(40)], "organ": "lung", "mask": ""}
+)
+
+
+def jobs(folder: Path, slides: pd.DataFrame = SLIDES, tasks: int = 1, **sections: dict[str, Any]) -> Jobs:
+    slides.to_csv(folder / "slides.csv", index=False)
+    config = values("demo.yaml")
+    config |= {"slides": str(folder / "slides.csv"), "tasks": {}, "max_failed_fraction": 0.1}
+    config["cohort"]["exclude_patients"] = None
+    for number in range(tasks):
+        table = folder / f"task{number}.csv"
+        table.write_text("slide,target\n" + "".join(f"s{i:02d},{i % 2}\n" for i in range(10 * number, 10 * number + 10)))
+        config["tasks"][f"task{number}"] = {"table": str(table), "origin": "here", "disease": "none", "kind": "detection"}
+    for name, change in sections.items():
+        config[name] |= change
+    return Jobs(load_config(config))
+
+
+def changed(before: Jobs, after: Jobs) -> set[str]:
+    return {shard for shard in before.shards if before.slides_digest(shard) != after.slides_digest(shard)}
+
+
+def test_a_new_slide_concerns_one_shard(tmp_path: Path) -> None:
+    before = jobs(tmp_path)
+    new = pd.concat([SLIDES, SLIDES.tail(1).assign(slide="new")])
+    after = jobs(tmp_path, new)
+    assert changed(before, after) == {after.slides.set_index("slide")["shard"]["new"]}
+    assert [before.features_digest(s) for s in before.feature_shards] == [after.features_digest(s) for s in after.feature_shards]
+    assert before.task_digest("task0", SLIDE_COLUMNS) == after.task_digest("task0", SLIDE_COLUMNS)
+
+
+def test_another_organ_concerns_no_shard_and_another_patient_only_splits(tmp_path: Path) -> None:
+    before = jobs(tmp_path)
+    after = jobs(tmp_path, SLIDES.assign(organ="liver", patient="someone"))
+    assert changed(before, after) == set()
+    assert before.task_digest("task0", SLIDE_COLUMNS) == after.task_digest("task0", SLIDE_COLUMNS)
+    assert before.task_digest("task0", PATIENT_COLUMNS) != after.task_digest("task0", PATIENT_COLUMNS)
+
+
+def test_a_new_task_leaves_the_others_alone(tmp_path: Path) -> None:
+    before, after = jobs(tmp_path), jobs(tmp_path, tasks=2)
+    assert before.task_digest("task0", SLIDE_COLUMNS) == after.task_digest("task0", SLIDE_COLUMNS)
+    assert before.features_digest("0") != after.features_digest("0")
+
+
+def test_a_tile_setting_concerns_features(tmp_path: Path) -> None:
+    assert jobs(tmp_path).features_digest("0") != jobs(tmp_path, tiles={"jpeg_quality": 90}).features_digest("0")
+    assert jobs(tmp_path).features_digest("0") == jobs(tmp_path, gma={"lr": 0.1}).features_digest("0")
+
+
+def test_the_list_of_checkpoints_is_in_no_checkpoints_settings(tmp_path: Path) -> None:
+    before, after = jobs(tmp_path), jobs(tmp_path)
+    more = after.config.features.encoders["dino_tiny"].model_copy(update={"pseudo_epochs": (1, 2, 3, 4)})
+    features = after.config.features.model_copy(update={"encoders": {**after.config.features.encoders, "dino_tiny": more}})
+    longer = Jobs(after.config.model_copy(update={"features": features}))
+    assert set(longer.encoders) - set(before.encoders) == {"dino_tiny@3"}
+    assert before.encoder_settings("dino_tiny@2") == longer.encoder_settings("dino_tiny@2")
+    assert longer.weights("dino_tiny@3") == ["results/pretrain/dino_tiny/3/encoder.safetensors"]
+    assert longer.weights("tres50") == []
+
+
+def test_only_masks_that_are_there_are_inputs(tmp_path: Path) -> None:
+    (tmp_path / "drawn.geojson").write_text("{}")
+    masked = SLIDES.assign(mask=[str(tmp_path / "drawn.geojson"), str(tmp_path / "none.geojson"), *[""] * 38])
+    found = jobs(tmp_path, masked)
+    assert [mask for shard in found.shards for mask in found.masks(shard)] == [str(tmp_path / "drawn.geojson")]
+
+
+def test_random_weights_show_in_labels(tmp_path: Path) -> None:
+    labels = jobs(tmp_path).figures_settings().labels
+    assert labels["tres50"] == "tres50 (random weights)"
+    assert labels["dino_tiny@1"] == "dino_tiny@1"
+
+
+def test_a_task_that_names_an_unknown_slide_stops_before_any_job(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="slides that are not in the cohort: s00"):
+        jobs(tmp_path, SLIDES.tail(30))

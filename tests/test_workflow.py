@@ -1,0 +1,186 @@
+"""The whole workflow on a drawn cohort (config/test.yaml), and what runs again after each kind of change: jobs are counted."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ["Snakefile", "rules", "src", "config", "envs", "profiles", "slurm"]
+REPORT = {"report": 1, "all": 1}
+
+
+class Checkout:
+    """A fresh copy of the project with a drawn cohort of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in PROJECT:
+            copy = shutil.copytree if (ROOT / name).is_dir() and not (ROOT / name).is_symlink() else shutil.copy
+            copy(ROOT / name, folder / name, **({"follow_symlinks": False} if copy is shutil.copy else {}))
+        self.python("-m", "microtome.demo", "--folder", "demo", "--slides", "12", "--size", "0.5")
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+
+    def snakemake(self, *arguments: str, change: dict[str, object] | None = None) -> str:
+        """Run the workflow with a `change` of the configuration over config/test.yaml; what it printed."""
+        files = ["config/demo.yaml", "config/test.yaml"]
+        if change is not None:
+            (self.folder / "change.yaml").write_text(json.dumps(change))
+            files.append("change.yaml")
+        done = self.python("-m", "snakemake", "--profile", "profiles/local", "--cores", "2", "--configfile", *files, "--", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def jobs(self, change: dict[str, object] | None = None) -> dict[str, int]:
+        """The jobs that a run would do now, counted by rule."""
+        done = self.snakemake("all", "--dry-run", "--quiet", "rules", change=change)
+        stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", done, re.DOTALL)
+        return {rule: int(count) for rule, count in (line.split() for line in stats.group(1).splitlines())} if stats else {}
+
+    def times(self, pattern: str) -> dict[str, int]:
+        """When each file that matches was last written."""
+        return {str(path.relative_to(self.folder)): path.stat().st_mtime_ns for path in sorted(self.folder.glob(pattern))}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    checkout.snakemake("all")
+    return checkout
+
+
+@pytest.fixture
+def slides_table(checkout: Checkout) -> Iterator[Path]:
+    table = checkout.folder / "demo" / "slides.csv"
+    before = table.read_text()
+    yield table
+    table.write_text(before)
+
+
+def test_every_slide_is_accounted_for(checkout: Checkout) -> None:
+    catalog = pd.read_parquet(checkout.folder / "results/catalog/slides.parquet").set_index("slide")
+    assert sorted(catalog.index) == sorted(pd.read_csv(checkout.folder / "demo/slides.csv")["slide"])
+    assert catalog["status"].value_counts().to_dict() == {"ok": 8, "empty": 1, "failed": 1, "excluded": 2}
+    assert catalog["status"]["almost_empty"] == "empty"
+    assert catalog["status"]["broken"] == "failed"
+    assert (catalog["reason"][catalog["status"] != "ok"] != "").all()
+
+
+def test_figures_tables_and_report_are_there(checkout: Checkout) -> None:
+    for name in ("pretraining", "convergence", "checkpoints"):
+        assert (checkout.folder / f"results/figures/{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (checkout.folder / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert len(pd.read_csv(checkout.folder / f"results/figures/{name}.csv"))
+    report = (checkout.folder / "results/report.html").read_text()
+    assert all(name in report for name in ("pretraining.png", "convergence.png", "checkpoints.png", "auc.csv"))
+
+
+def test_a_second_institutions_slides_are_evaluated_and_never_pretrained_on(checkout: Checkout) -> None:
+    slides = pd.read_csv(checkout.folder / "demo/slides.csv").set_index("slide")
+    scheduled = set(pd.read_parquet(checkout.folder / "results/schedule/quota/slides.parquet")["slide"])
+    second = set(slides.index[slides["origin"] == "second institution"])
+    assert second
+    assert not scheduled & second
+    assert second <= set(pd.read_csv(checkout.folder / "results/splits/texture.csv")["slide"])
+
+
+def test_a_second_run_has_nothing_to_do(checkout: Checkout) -> None:
+    assert "Nothing to be done" in checkout.snakemake("all")
+    assert checkout.jobs() == {}
+
+
+def test_a_setting_reruns_its_stage_and_what_follows(checkout: Checkout) -> None:
+    figures = {"figure_convergence": 1, "figure_checkpoints": 1, "tables": 1}
+    assert checkout.jobs({"gma": {"lr": 0.002}}) == {"gma": 8, **figures, **REPORT}
+    assert checkout.jobs({"splits": {"repeats": 4}}) == {"splits": 2, "gma": 8, **figures, **REPORT}
+    assert checkout.jobs({"figures": {"single_runs": True}}).keys() <= {"figure_pretraining", *figures, *REPORT}
+
+
+def test_what_changes_no_bytes_reruns_nothing(checkout: Checkout) -> None:
+    assert checkout.jobs({"max_failed_fraction": 0.2, "pretrain": {"save_every_minutes": 5, "max_batch_per_process": 64}}) == {}
+    assert checkout.jobs({"features": {"batch": 8}}) == {}
+    assert checkout.jobs({"pretrain": {"monitor": {"action": "stop"}}}) == {}
+
+
+def test_a_longer_run_trains_only_the_new_pseudo_epochs(checkout: Checkout) -> None:
+    longer = checkout.jobs({"pretrain": {"runs": {"dino_tiny": {"pseudo_epochs": 4}}}})
+    assert longer == {"schedule": 2, "pretrain": 2, "figure_pretraining": 1, **REPORT}
+
+
+def test_a_new_encoder_runs_its_own_jobs(checkout: Checkout) -> None:
+    encoder = {"timm": "resnet18.a1_in1k", "weights": "random", "truncate": None, "pooling": "model", "input_px": 32}
+    figures = {"figure_convergence": 1, "figure_checkpoints": 1, "figure_pretraining": 1, "tables": 1}  # a legend has one more
+    jobs = checkout.jobs({"features": {"encoders": {"res18": encoder}}})
+    assert {rule: count for rule, count in jobs.items() if rule not in figures} == {"features": 2, "gma": 2, **REPORT}
+
+
+def test_a_new_task_runs_its_own_jobs(checkout: Checkout) -> None:
+    table = {"table": "demo/tasks/alignment.csv", "origin": "drawn", "disease": "drawn", "kind": "outcome"}
+    jobs = checkout.jobs({"tasks": {"again": table}})
+    assert {rule: jobs.get(rule, 0) for rule in ("splits", "gma", "features", "pretrain", "tiles")} == {
+        "splits": 1,
+        "gma": 4,
+        "features": 0,  # its slides have features already
+        "pretrain": 0,
+        "tiles": 0,
+    }
+
+
+def test_a_comment_in_the_training_code_reruns_nothing(checkout: Checkout) -> None:
+    for module in ("pretrain", "dino", "mae", "augment"):
+        path = checkout.folder / "src" / "microtome" / f"{module}.py"
+        path.write_text(path.read_text() + "# a comment\n")
+    assert checkout.jobs() == {}
+
+
+def test_a_new_slide_reruns_one_shard_and_in_it_one_slide(checkout: Checkout, slides_table: Path) -> None:
+    row = slides_table.read_text().splitlines()[1]
+    slides_table.write_text(slides_table.read_text() + row.replace(row.split(",")[0] + ",", "one_more,", 1) + "\n")
+    jobs = checkout.jobs()
+    assert jobs == {"cohort": 1, "tissue": 1, "tiles": 1, "catalog": 1, "tables": 1, **REPORT}
+    before = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}
+    checkout.snakemake("all")
+    after = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}
+    new = {name for name in after if before.get(name) != after[name]}
+    assert all("one_more" in name or "contact" in name for name in new)
+    assert pd.read_parquet(checkout.folder / "results/catalog/slides.parquet").set_index("slide")["status"]["one_more"] == "ok"
+
+
+def test_a_slide_that_left_is_swept_away(checkout: Checkout) -> None:
+    checkout.snakemake("results/catalog/slides.parquet")  # the table is again what it was
+    assert not list(checkout.folder.glob("results/t*/*/one_more*"))
+
+
+def test_two_fresh_checkouts_give_the_same_figures(checkout: Checkout, tmp_path: Path) -> None:
+    other = Checkout(tmp_path)
+    other.snakemake("all")
+    for pattern in ("results/figures/*.csv", "results/tables/*.csv", "results/splits/*.csv", "results/schedule/*.arrow"):
+        for path in sorted(checkout.folder.glob(pattern)):
+            assert path.read_bytes() == (other.folder / path.relative_to(checkout.folder)).read_bytes(), path.name
+
+
+def test_a_misspelt_key_stops_before_any_job(checkout: Checkout) -> None:
+    (checkout.folder / "misspelt.yaml").write_text(yaml.safe_dump({"gma": {"learning_rate": 1}}))
+    done = checkout.python("-m", "snakemake", "-n", "--configfile", "config/demo.yaml", "config/test.yaml", "misspelt.yaml", "--", "all")
+    assert done.returncode != 0
+    assert "gma.learning_rate: unknown key" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_slurm_profile_resolves_by_name(checkout: Checkout) -> None:
+    done = checkout.python(
+        "-m", "snakemake", "--profile", "slurm", "--configfile", "config/demo.yaml", "config/test.yaml", "-n", "--", "all"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
