@@ -1,0 +1,127 @@
+"""The rule `catalog`: every slide of the slide table accounted for: ok, empty, failed (why), or excluded (why).
+
+Lengths are level-0 pixels (`_px0`), `mpp_px0` is µm per level-0 pixel, `tile_mpp` that of the tiles; `first_row` is where a slide's tiles
+begin in its shard's tile index.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from microtome.atomic import atomic_path, write_text
+from microtome.cohort import COLUMNS, read_slides
+from microtome.command_line import run
+
+TISSUE_COLUMNS = ["vendor", "width_px0", "height_px0", "mpp_px0", "mpp_source", "tissue_um2"]
+COUNTS = ["tiles", "dropped", "bytes"]
+TILES_COLUMNS = [*COUNTS, "reader", "reader_note", "tile_mpp", "first_row", "tile_px", "tile_px0", "shift_px0"]
+ORDER = [*COLUMNS, "shard", "status", "stage", "reason", *TISSUE_COLUMNS, *TILES_COLUMNS]
+STATUSES = {
+    "ok": "has tiles",
+    "empty": "could be read, but has no tissue or no tile that is kept",
+    "failed": "could not be read or measured",
+    "excluded": "was left out of the cohort",
+}
+
+
+def account(slides: pd.DataFrame, used: pd.DataFrame, excluded: pd.DataFrame, tissue: pd.DataFrame, tiles: pd.DataFrame) -> pd.DataFrame:
+    """A row for each slide of the table, sorted by slide: its cohort columns, status, the stage where it left ("" for ok), why, numbers."""
+    found = slides.merge(used[["slide", "shard"]], on="slide", how="left")
+    found = found.merge(excluded[["slide", "reason"]], on="slide", how="left")
+    found = found.merge(tissue.rename(columns={"mpp": "mpp_px0", "status": "tissue_status"}).drop(columns="reason"), on="slide", how="left")
+    found = found.merge(tiles.rename(columns={"mpp": "tile_mpp", "reason": "tiles_reason"}), on="slide", how="left")
+    excluded_rows = found["shard"].isna()
+    found["status"] = found["status"].mask(excluded_rows, "excluded")
+    found["reason"] = found["tiles_reason"].mask(excluded_rows, found["reason"]).fillna("")
+    left_at = found["tissue_status"].map(lambda status: "tiles" if status == "ok" else "tissue").mask(excluded_rows, "cohort")
+    found["stage"] = left_at.mask(found["status"] == "ok", "")
+    found[COUNTS] = found[COUNTS].fillna(0).astype("int64")
+    return found[ORDER].sort_values("slide", ignore_index=True)
+
+
+def summarise(catalog: pd.DataFrame, attrition: pd.DataFrame) -> str:
+    """The catalog in a page of Markdown."""
+    ok = catalog[catalog["status"] == "ok"]
+    failed = catalog[catalog["status"] == "failed"]
+    by_organ = ok.groupby("organ").agg(slides=("slide", "size"), patients=("patient", "nunique"), tiles=("tiles", "sum"))
+    parts = [
+        f"# {len(catalog):,} slides, {len(ok):,} with tiles: {ok['tiles'].sum():,} tiles, {_size(int(ok['bytes'].sum()))}",
+        _statuses(catalog),
+        "## From the table to the cohort",
+        _table(attrition),
+        "## Slides with tiles, by organ",
+        _table(by_organ.sort_values("tiles", ascending=False).reset_index()),
+        "## How their pixels were read",
+        _table(_counted(ok, ["reader", "reader_note"], with_tiles=True)),
+        "## Where µm/px came from",
+        _table(_counted(catalog[catalog["mpp_source"].notna()], ["mpp_source", "vendor"])),
+        "## Slides that left, and why",
+        _table(_counted(catalog[catalog["status"] != "ok"], ["status", "stage", "reason"])),
+    ]
+    return "\n\n".join(parts + [_retry(failed)] * bool(len(failed))) + "\n"
+
+
+def _statuses(catalog: pd.DataFrame) -> str:
+    rows = [{"status": name, "slides": int((catalog["status"] == name).sum()), "meaning": text} for name, text in STATUSES.items()]
+    return _table(pd.DataFrame(rows))
+
+
+def _counted(slides: pd.DataFrame, columns: list[str], with_tiles: bool = False) -> pd.DataFrame:
+    groups = slides.fillna(dict.fromkeys(columns, "")).groupby(columns)
+    counted = groups.agg(slides=("slide", "size"), tiles=("tiles", "sum")).reset_index()
+    return counted.sort_values("slides", ascending=False, kind="stable").drop(columns=[] if with_tiles else ["tiles"])
+
+
+def _table(frame: pd.DataFrame) -> str:
+    def cell(value: object) -> str:
+        return (f"{value:,}" if isinstance(value, int) else str(value)).replace("|", "\\|")
+
+    lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.astype(object).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines) if len(frame) else "None."
+
+
+def _size(size_b: int) -> str:
+    unit = next(unit for unit in ("TB", "GB", "MB", "kB", "B") if size_b >= SIZES[unit] or unit == "B")
+    return f"{size_b / SIZES[unit]:.1f} {unit}"
+
+
+SIZES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0}
+
+
+def _retry(failed: pd.DataFrame) -> str:
+    targets = " ".join(f"results/tissue/{shard}.parquet results/tiles/{shard}.parquet" for shard in sorted(failed["shard"].unique()))
+    return (
+        "The slides that failed are named in `failures.csv`. "
+        f"To try them, and them alone, once more (finished slides are kept):\n\n```\nsnakemake --profile <profile> --forcerun {targets}\n```"
+    )
+
+
+def catalog(
+    slides_table: Path,
+    cohort: Path,
+    attrition: Path,
+    excluded: Path,
+    tissue: list[Path],
+    tiles: list[Path],
+    catalog: Path,
+    failures: Path,
+    summary: Path,
+) -> None:
+    """Join what became of every slide."""
+    accounts = account(
+        read_slides(slides_table), pd.read_parquet(cohort), pd.read_csv(excluded, dtype=str), _joined(tissue), _joined(tiles)
+    )
+    write_text(failures, accounts.loc[accounts["status"] == "failed", ["slide", "stage", "reason", "path"]].to_csv(index=False))
+    write_text(summary, summarise(accounts, pd.read_csv(attrition)))
+    with atomic_path(catalog) as part:
+        accounts.to_parquet(part, index=False)
+
+
+def _joined(tables: list[Path]) -> pd.DataFrame:
+    """The shards' tables as one; a shard without slides adds nothing."""
+    found = [pd.read_parquet(table) for table in tables]
+    return pd.concat([table for table in found if len(table)] or found[:1], ignore_index=True)
+
+
+if __name__ == "__main__":
+    run(catalog)

@@ -1,0 +1,183 @@
+"""A stage over many slides: every slide is attempted, none is done twice, and none vanishes without a reason.
+
+Each slide has a sidecar `<slide>.json` beside its files, written last: what it was made from (`inputs`: settings, size and modification
+time of the source) and its row of the shard's table. A slide whose sidecar matches is not made again, unless it failed.
+"""
+
+import ctypes
+import errno
+import hashlib
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from microtome.atomic import sweep_parts, write_text
+from microtome.errors import UserError
+from microtome.progress import progress
+from microtome.section import Section
+from microtome.slides import SlideError
+
+Row = dict[str, Any]
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+PR_SET_PDEATHSIG = 1  # Linux: a signal when the parent dies
+SHOWN_REASONS = 20
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """One slide's work. `make` writes the slide's files into `folder` and returns its row; it raises SlideError with a reason."""
+
+    slide: str
+    folder: Path
+    inputs: Row
+    suffixes: tuple[str, ...]  # of the files that a slide with status ok has in `folder`
+    make: Callable[[], Row]  # is sent to another process: a functools.partial of a module's function
+
+
+def digest(settings: Section) -> str:
+    """16 hexadecimal digits that change with any of the settings."""
+    return hashlib.sha256(settings.json_text().encode()).hexdigest()[:16]
+
+
+def source_of(path: Path) -> Row:
+    """By what a file that was replaced under the same name is noticed. A missing file has size -1."""
+    try:
+        found = path.stat()
+    except OSError:
+        return {"size_b": -1, "mtime_ns": 0}
+    return {"size_b": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def sidecar_row(job: SlideJob) -> Row | None:
+    """The row of a slide that is finished and up to date, or None."""
+    try:
+        sidecar = json.loads((job.folder / f"{job.slide}.json").read_text())
+    except (OSError, ValueError):
+        return None
+    row: Row = sidecar["row"]
+    suffixes = job.suffixes if row["status"] == "ok" else ()
+    there = all((job.folder / f"{job.slide}{suffix}").is_file() for suffix in suffixes)
+    return row if sidecar["inputs"] == job.inputs and row["status"] != "failed" and there else None
+
+
+def attempt(job: SlideJob) -> Row:
+    """The slide's row, made now unless it is up to date; whatever breaks the slide becomes the reason in a failed row.
+
+    Raises:
+        UserError: there is no room to write to, which is no fault of the slide.
+    """
+    with room_needed(job.folder):
+        return sidecar_row(job) or record(job, _made(job))
+
+
+def _made(job: SlideJob) -> Row:
+    _clear(job)
+    try:
+        return {"slide": job.slide, "status": "ok", "reason": "", **job.make()}
+    except SlideError as error:
+        return failed(job, str(error))
+    except Exception as error:  # a damaged file can break any library in any way; the other slides go on
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
+        return failed(job, f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def room_needed(folder: Path) -> Iterator[None]:
+    """A full disk, or one that cannot be written, is a UserError that says where."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise UserError(f"{folder}: {error.strerror}. Make room and run again: finished slides are kept.") from None
+
+
+def failed(job: SlideJob, reason: str) -> Row:
+    """The row of a slide that could not be made; what it has in its folder is removed."""
+    _clear(job)
+    return {"slide": job.slide, "status": "failed", "reason": " ".join(reason.split())}
+
+
+def _clear(job: SlideJob) -> None:
+    for suffix in job.suffixes:
+        (job.folder / f"{job.slide}{suffix}").unlink(missing_ok=True)
+
+
+def record(job: SlideJob, row: Row) -> Row:
+    """Write the slide's sidecar: from now on the slide is finished."""
+    write_text(job.folder / f"{job.slide}.json", json.dumps({"inputs": job.inputs, "row": row}, sort_keys=True) + "\n")
+    return row
+
+
+def attempt_all(jobs: Sequence[SlideJob], folder: Path, workers: int, what: str) -> list[Row]:
+    """The rows of all slides, in the order of `jobs`, made by `workers` processes; what other slides left in `folder` is swept away."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep_parts(folder)
+    for path in folder.iterdir():
+        if path.stem not in {job.slide for job in jobs} and not path.name.startswith("_"):
+            path.unlink()
+    rows = dict(progress(_in_processes(jobs, workers), len(jobs), what, "slide"))
+    return [rows[job.slide] for job in jobs]
+
+
+def _in_processes(jobs: Sequence[SlideJob], workers: int) -> Iterator[tuple[str, Row]]:
+    """Slides and their rows as they come. Slides that were under way when a process died are tried again, each in a process of its own."""
+    left = {job.slide: job for job in jobs}
+    try:
+        for slide, row in _pool(jobs, workers):
+            yield slide, row
+            del left[slide]
+    except BrokenProcessPool:
+        for job in left.values():
+            try:
+                yield from _pool([job], 1)
+            except BrokenProcessPool:
+                yield job.slide, record(job, failed(job, "the process that read it died: a damaged file, or no memory left"))
+
+
+def _pool(jobs: Sequence[SlideJob], workers: int) -> Iterator[tuple[str, Row]]:
+    if not jobs:
+        return
+    with ProcessPoolExecutor(min(workers, len(jobs)), initializer=_start_worker) as pool:
+        futures: dict[Future[Row], str] = {pool.submit(attempt, job): job.slide for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)  # a process is a core
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives a killed job
+        if os.getppid() == 1:
+            os._exit(1)
+
+
+def refuse_failures(rows: Sequence[Row], max_failed_fraction: float, what: str) -> None:
+    """Stop the job when more than `max_failed_fraction` of its slides, rounded up to a whole slide, failed.
+
+    Raises:
+        UserError: the slides and their reasons.
+    """
+    out = [row for row in rows if row["status"] == "failed"]
+    allowed = math.ceil(max_failed_fraction * len(rows))
+    if len(out) > allowed:
+        reasons = [f"  {row['slide']}: {row['reason']}" for row in out[:SHOWN_REASONS]]
+        more = [f"  and {len(out) - SHOWN_REASONS} more"] * (len(out) > SHOWN_REASONS)
+        head = f"{what}: {len(out)} of {len(rows)} slides failed; max_failed_fraction {max_failed_fraction:g} allows {allowed}."
+        remedy = "Mend or remove them, or raise the limit, and run again: finished slides are kept, failed ones tried again."
+        raise UserError("\n".join([head, *reasons, *more, remedy]))

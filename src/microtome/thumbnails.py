@@ -1,0 +1,90 @@
+"""Thumbnails of slides: read from the coarsest level that has enough pixels, block by block, each pixel the mean of what it covers."""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from microtome.slides import Rgb8, Slide
+
+BLOCK_PX = 4096  # side of what is read at once: memory stays flat when a gigapixel slide has one level only
+OVERLAY_PX = 1024  # the longest side of an overlay, where the slide is not larger
+OUTLINE = (0, 190, 60)
+VEIL = 0.45  # how much white is laid on what is not tissue
+SHEET_CELL_PX, SHEET_LABEL_PX, SHEET_COLUMNS = 220, 18, 12
+
+
+def read_thumbnail(slide: Slide, extent_px0: tuple[float, float], width_px: int, height_px: int) -> Rgb8:
+    """[height_px, width_px, 3]: the part of the slide from its origin to `extent_px0` (x, y), area-averaged."""
+    scale_px0 = extent_px0[0] / width_px, extent_px0[1] / height_px
+    level = max(number for number, downsample in enumerate(slide.downsamples) if downsample <= max(1.0, min(scale_px0)))
+    downsample = slide.downsamples[level]
+    scale_px = scale_px0[0] / downsample, scale_px0[1] / downsample
+    thumbnail = np.empty((height_px, width_px, 3), np.uint8)
+    for top, bottom in _blocks(height_px, scale_px[1]):
+        for left, right in _blocks(width_px, scale_px[0]):
+            box = left * scale_px[0], top * scale_px[1], right * scale_px[0], bottom * scale_px[1]
+            thumbnail[top:bottom, left:right] = _read_averaged(slide, level, box, right - left, bottom - top)
+    return thumbnail
+
+
+def _blocks(length_px: int, scale_px: float) -> Iterator[tuple[int, int]]:
+    step = max(1, int(BLOCK_PX / scale_px))
+    yield from ((start, min(start + step, length_px)) for start in range(0, length_px, step))
+
+
+def _read_averaged(slide: Slide, level: int, box_px: tuple[float, float, float, float], width_px: int, height_px: int) -> Rgb8:
+    """The box (left, top, right, bottom; pixels of `level`) averaged into `width_px` x `height_px` pixels."""
+    left, top = int(box_px[0]), int(box_px[1])
+    level_width_px, level_height_px = slide.level_sizes_px[level]
+    right, bottom = min(int(np.ceil(box_px[2])), level_width_px), min(int(np.ceil(box_px[3])), level_height_px)
+    downsample = slide.downsamples[level]
+    pixels = slide.read(round(left * downsample), round(top * downsample), level, right - left, bottom - top)
+    inside = box_px[0] - left, box_px[1] - top, min(box_px[2], right) - left, min(box_px[3], bottom) - top
+    return np.asarray(Image.fromarray(pixels).resize((width_px, height_px), Image.Resampling.BOX, box=inside))
+
+
+def overlay(picture: Rgb8, mask: NDArray[np.bool_]) -> Rgb8:
+    """The picture with its tissue outlined and the rest under a veil; its sides are whole multiples of the mask's."""
+    tissue = np.asarray(cv2.resize(mask.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST))
+    veiled = np.where(tissue[..., None].astype(bool), picture, (picture * (1 - VEIL) + 255 * VEIL).astype(np.uint8))
+    outlines, _ = cv2.findContours(tissue, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(np.ascontiguousarray(veiled), outlines, -1, OUTLINE, 1 + max(picture.shape) // 700), np.uint8)
+
+
+def jpeg(picture: Rgb8) -> bytes:
+    """The bytes of a JPEG file."""
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=88, colorsubsampling="444"))
+
+
+def contact_sheet(slides: Sequence[tuple[str, str, Path]]) -> bytes:
+    """A JPEG of many overlays, `SHEET_COLUMNS` a row, from (slide, what to write where there is no overlay, the overlay's path)."""
+    columns = min(SHEET_COLUMNS, max(1, len(slides)))
+    rows = max(1, -(-len(slides) // columns))
+    sheet = np.full((rows * (SHEET_CELL_PX + SHEET_LABEL_PX), columns * SHEET_CELL_PX, 3), 255, np.uint8)
+    for place, (slide, note, path) in enumerate(slides):
+        top, left = place // columns * (SHEET_CELL_PX + SHEET_LABEL_PX), place % columns * SHEET_CELL_PX
+        cell = sheet[top : top + SHEET_CELL_PX + SHEET_LABEL_PX, left : left + SHEET_CELL_PX]
+        _write(cell, slide, SHEET_LABEL_PX - 5, (0, 0, 0))
+        if path.is_file():
+            small = _fitted(path.read_bytes())
+            cell[SHEET_LABEL_PX : SHEET_LABEL_PX + small.shape[0], : small.shape[1]] = small
+        else:
+            for line, start in enumerate(range(0, len(note), 36)):
+                _write(cell, note[start : start + 36], SHEET_LABEL_PX + 12 + 13 * line, (180, 0, 0))
+    return jpeg(sheet)
+
+
+def _fitted(overlay_jpeg: bytes) -> Rgb8:
+    with Image.open(io.BytesIO(overlay_jpeg)) as picture:
+        picture.thumbnail((SHEET_CELL_PX - 4, SHEET_CELL_PX - 4), Image.Resampling.BOX)
+        return np.asarray(picture.convert("RGB"))
+
+
+def _write(cell: Rgb8, text: str, baseline_px: int, colour: tuple[int, int, int]) -> None:
+    cv2.putText(cell, text, (2, baseline_px), cv2.FONT_HERSHEY_SIMPLEX, 0.34, colour, 1, cv2.LINE_AA)

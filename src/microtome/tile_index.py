@@ -1,0 +1,70 @@
+"""Tile rows: one Arrow file a slide while its shard is made, then one a shard, uncompressed, so that readers map it.
+
+Places are level-0 pixels of a tile's top left corner; `offset_b` is that of the JPEG's first byte in the slide's tar.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from microtome.atomic import atomic_path
+
+TILE_SCHEMA = pa.schema(
+    [
+        ("x_px0", pa.int32()),
+        ("y_px0", pa.int32()),
+        ("offset_b", pa.int64()),
+        ("size_b", pa.int32()),
+        ("tissue_fraction", pa.float32()),
+        ("mean", pa.float32()),
+        ("sd", pa.float32()),
+        ("sharpness", pa.float32()),
+    ]
+)
+INDEX_SCHEMA = pa.schema([("slide_row", pa.uint32()), *TILE_SCHEMA])  # slide_row: row of the shard's table
+
+
+class TileRows:
+    """The rows of a slide's tiles, growing."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, *values: float) -> None:
+        """Append a row: the values of `TILE_SCHEMA`."""
+        self._rows.append(values)
+
+    def write(self, path: Path) -> None:
+        """Write the rows as an Arrow file."""
+        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(TILE_SCHEMA)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, TILE_SCHEMA, strict=True)]
+        _write(path, pa.table(arrays, TILE_SCHEMA))
+
+
+def write_index(path: Path, slides: Sequence[tuple[int, Path]]) -> None:
+    """Join slides' tile rows, given as (row of the slide in the shard's table, its Arrow file), into the shard's index."""
+    tables = [_with_slide(number, read_rows(file)) for number, file in slides]
+    _write(path, pa.concat_tables([INDEX_SCHEMA.empty_table(), *tables]))
+
+
+def read_rows(path: Path) -> pa.Table:
+    """The tile rows of a slide or of a shard, mapped."""
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _with_slide(number: int, rows: pa.Table) -> pa.Table:
+    return rows.add_column(0, INDEX_SCHEMA.field("slide_row"), pa.repeat(pa.scalar(number, pa.uint32()), len(rows)))
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, table.schema) as file:
+        file.write_table(table.combine_chunks())  # one record batch
+    with atomic_path(path) as part:
+        part.write_bytes(buffer.getbuffer())

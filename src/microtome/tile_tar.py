@@ -1,0 +1,74 @@
+"""A slide's tiles as one plain tar of JPEG files, written in one pass, and where each tile's bytes lie in it.
+
+`tar xf` gives files named `<slide>_x<x_px0>_y<y_px0>.jpg`. Headers carry no clock, user or machine: the same tiles give the same bytes.
+A tile's data begin at a multiple of 512 bytes.
+"""
+
+import tarfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from microtome.atomic import atomic_path
+
+BLOCK_B = 512
+NAME_B = 100  # a longer name takes extra blocks before the header
+END = bytes(2 * BLOCK_B)
+PADDING = [bytes(-size_b % BLOCK_B) for size_b in range(BLOCK_B)]
+
+
+def tile_name(slide: str, x_px0: int, y_px0: int) -> str:
+    """The file name of a tile in its slide's tar."""
+    return f"{slide}_x{x_px0}_y{y_px0}.jpg"
+
+
+def _header(name: str, size_b: int) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size = size_b
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+TEMPLATE = _header("", 0)
+CHECKSUM = sum(TEMPLATE) - sum(TEMPLATE[148:156]) + 8 * ord(" ") - 11 * ord("0")  # without name, size and checksum
+
+
+def header(name: str, size_b: int) -> bytes:
+    """The tar header of a file, as the standard library writes it, ten times faster for names of up to 100 characters."""
+    encoded = name.encode()
+    if len(encoded) > NAME_B:
+        return _header(name, size_b)
+    size = b"%011o" % size_b
+    checksum = b"%06o\0 " % (CHECKSUM + sum(encoded) + sum(size))
+    return encoded.ljust(NAME_B, b"\0") + TEMPLATE[100:124] + size + TEMPLATE[135:148] + checksum + TEMPLATE[156:]
+
+
+class TileTar:
+    """Writes a slide's tar; it appears under its name when the `with` block ends without an error."""
+
+    def __init__(self, path: Path) -> None:
+        self._atomic = atomic_path(path)
+        self.size_b = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._atomic.__enter__().open("wb", buffering=1 << 20)
+        return self
+
+    def add(self, name: str, data: bytes) -> int:
+        """Append a file; returns the offset of its first byte."""
+        head = header(name, len(data))
+        offset_b = self.size_b + len(head)
+        padding = PADDING[len(data) % BLOCK_B]
+        self._file.write(b"".join((head, data, padding)))
+        self.size_b = offset_b + len(data) + len(padding)
+        return offset_b
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._file.write(END)
+                self.size_b += len(END)
+            self._file.close()
+        except OSError as failure:
+            self._atomic.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._atomic.__exit__(kind, error, trace)

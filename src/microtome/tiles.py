@@ -1,0 +1,169 @@
+"""The rule `tiles`: the tissue tiles of each slide of a shard, as a tar of JPEG files a slide and an index of places in them.
+
+Places are level-0 pixels of a tile's top left corner. A tile covers a whole number of pixels of the plane it is cut from, and is
+area-averaged to `tile_px`: the effective µm/px stands in the table beside the one that was asked for, and so does the farthest that a
+tile was shifted to begin at a whole pixel.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import simplejpeg
+from numpy.typing import NDArray
+
+from microtome.command_line import run
+from microtome.config import Tiles, TilesSettings
+from microtome.grid import TileGrid, tile_grid
+from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
+from microtome.masks import rasterise, read_geojson
+from microtome.planes import Plane, level_plane, resized
+from microtome.slides import Rgb8, open_slide
+from microtome.tile_index import TileRows, write_index
+from microtome.tile_quality import good_enough, measure
+from microtome.tile_tar import TileTar, tile_name
+from microtome.tissue import slides_of_shard, write_table
+from microtome.tissue_mask import tile_fraction
+
+SCHEMA = pa.schema(
+    [
+        ("slide", pa.string()),
+        ("status", pa.string()),  # ok, empty, failed
+        ("reason", pa.string()),
+        ("tiles", pa.int64()),
+        ("dropped", pa.int64()),  # tissue tiles left out as blurred or blank
+        ("bytes", pa.int64()),  # of the tar
+        ("reader", pa.string()),  # openslide, jpeg, copy
+        ("reader_note", pa.string()),  # why not the fast path
+        ("mpp_requested", pa.float64()),
+        ("mpp", pa.float64()),  # of the tiles
+        ("first_row", pa.int64()),  # of the slide in the shard's index
+        ("tile_px", pa.int32()),
+        ("tile_px0", pa.float64()),
+        ("shift_px0", pa.float64()),
+    ]
+)
+SUFFIXES = (".tar", ".arrow")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How tiles are cut from a plane: the side of a tile, and where each column and row begins, all in the plane's pixels."""
+
+    side_px: int
+    x_px: NDArray[np.int64]
+    y_px: NDArray[np.int64]
+    shift_px0: float
+
+
+def cut_at(places: TileGrid, plane: Plane) -> Cut:
+    """Move the grid to whole pixels of the plane, none beyond its edge."""
+    side_px = min(round(places.tile_px0 / plane.downsample), *plane.size_px)
+    x_px, y_px = (
+        np.minimum(np.rint(origin / plane.downsample).astype(np.int64), size - side_px)
+        for origin, size in zip((places.x_px0, places.y_px0), plane.size_px, strict=True)
+    )
+    shifts = [np.abs(x_px * plane.downsample - places.x_px0).max(), np.abs(y_px * plane.downsample - places.y_px0).max()]
+    return Cut(side_px, x_px, y_px, float(max(shifts)))
+
+
+def make_tiles(slide: str, path: Path, mpp: float, subpixels: int, mask_file: Path, folder: Path, settings: TilesSettings) -> Row:
+    """Write a slide's tar and tile rows; returns its row of `SCHEMA`. `subpixels` is the mask's resolution: pixels along a tile's side.
+
+    Raises:
+        SlideError: the slide, or a place on it, cannot be read.
+    """
+    with open_slide(path) as opened:
+        places = tile_grid(*opened.level_sizes_px[0], mpp, settings.grid)
+        fraction = tissue_fraction(mask_file, places, subpixels)
+        plane = level_plane(opened, places.tile_px0, settings.grid.tile_px)
+        cut = cut_at(places, plane)
+        rows, dropped, size_b = _store(slide, plane, cut, fraction, folder, settings)
+    row: Row = {"tiles": len(rows), "dropped": dropped, "bytes": size_b, "reader": "openslide", "reader_note": ""}
+    row |= {"mpp_requested": settings.grid.mpp, "mpp": cut.side_px * plane.downsample * mpp / settings.grid.tile_px}
+    row |= {"tile_px": settings.grid.tile_px, "tile_px0": places.tile_px0, "shift_px0": cut.shift_px0}
+    if not len(rows):
+        row |= {"status": "empty", "reason": f"no tile has enough tissue; {dropped} were blurred or blank"}
+    return row
+
+
+def tissue_fraction(mask_file: Path, places: TileGrid, subpixels: int) -> NDArray[np.float32]:
+    """[rows, columns]: the part of each cell's `subpixels` x `subpixels` places that the mask covers."""
+    subpixel_px0 = places.cell_px0[0] / subpixels, places.cell_px0[1] / subpixels
+    mask = rasterise(read_geojson(mask_file), subpixel_px0, places.rows * subpixels, places.columns * subpixels)
+    return tile_fraction(mask, subpixels)
+
+
+def _store(
+    slide: str, plane: Plane, cut: Cut, fraction: NDArray[np.float32], folder: Path, settings: TilesSettings
+) -> tuple[TileRows, int, int]:
+    """Cut, measure, encode and store the tiles with enough tissue, row by row: their rows, how many were dropped, the tar's bytes."""
+    rows, dropped = TileRows(), 0
+    with TileTar(folder / f"{slide}.tar") as tar:
+        for row, column in np.argwhere((fraction > 0) & (fraction >= settings.tiles.min_tissue_fraction)).tolist():
+            x_px, y_px = int(cut.x_px[column]), int(cut.y_px[row])
+            pixels = resized(plane.read(x_px, y_px, cut.side_px), settings.grid.tile_px)
+            quality = measure(pixels)
+            if not good_enough(quality, settings.tiles):
+                dropped += 1
+                continue
+            x_px0, y_px0 = round(x_px * plane.downsample), round(y_px * plane.downsample)
+            data = encoded(pixels, settings.tiles)
+            offset_b = tar.add(tile_name(slide, x_px0, y_px0), data)
+            rows.add(x_px0, y_px0, offset_b, len(data), float(fraction[row, column]), *quality)
+    rows.write(folder / f"{slide}.arrow")
+    return rows, dropped, tar.size_b
+
+
+def encoded(pixels: Rgb8, settings: Tiles) -> bytes:
+    """A tile as a JPEG file."""
+    jpeg = simplejpeg.encode_jpeg(pixels, settings.jpeg_quality, colorsubsampling=settings.jpeg_subsampling)
+    return bytes(jpeg)
+
+
+def tiles(
+    slides: Path,
+    shard: str,
+    tissue: Path,
+    masks: Path,
+    folder: Path,
+    index: Path,
+    table: Path,
+    max_failed_fraction: float,
+    settings: TilesSettings,
+    workers: int,
+) -> None:
+    """Make the tiles of every slide of a shard."""
+    found = pd.read_parquet(tissue).merge(slides_of_shard(slides, shard)[["slide", "path"]], on="slide", validate="1:1")
+    jobs = [_job(slide, masks, folder, settings) for _, slide in found[found["status"] == "ok"].iterrows()]
+    made = {row["slide"]: row for row in attempt_all(jobs, folder, workers, f"tiles {shard}")}
+    rows = [made.get(slide.slide, {"slide": slide.slide, "status": slide.status, "reason": slide.reason}) for slide in found.itertuples()]
+    refuse_failures(rows, max_failed_fraction, f"tiles {shard}")
+    with_tiles = [(number, row) for number, row in enumerate(rows) if row["status"] == "ok"]
+    with room_needed(index.parent):
+        write_index(index, [(number, folder / f"{row['slide']}.arrow") for number, row in with_tiles])
+    write_table(_with_first_rows(rows), SCHEMA, table)
+
+
+def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSettings) -> SlideJob:
+    name, path, mask_file = str(slide["slide"]), Path(str(slide["path"])), masks / f"{slide['slide']}.geojson"
+    mpp, subpixels = float(slide["mpp"]), int(slide["subpixels"])
+    mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16]
+    inputs = {"settings": digest(settings), "source": source_of(path), "mask": mask_digest, "mpp": mpp, "subpixels": subpixels}
+    return SlideJob(name, folder, inputs, SUFFIXES, partial(make_tiles, name, path, mpp, subpixels, mask_file, folder, settings))
+
+
+def _with_first_rows(rows: list[Row]) -> list[Row]:
+    numbered, first_row = [], 0
+    for row in rows:
+        numbered.append({**row, "first_row": first_row, "tiles": row.get("tiles", 0)})
+        first_row += row.get("tiles", 0)
+    return numbered
+
+
+if __name__ == "__main__":
+    run(tiles)
