@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from microtome.atomic import atomic_path
 from microtome.errors import UserError
+from microtome.tile_tar import BLOCK_B
 
-BLOCK_B = 512  # tar files consist of blocks of 512 bytes; a member's content starts at a whole block
 ROW = np.dtype([("slide", "<u4"), ("tile", "<u4"), ("block", "<u4"), ("size_b", "<u4")])
 
 
