@@ -29,6 +29,7 @@ from microtome.gma_model import GatedAttention, decayed_and_not
 from microtome.progress import progress
 from microtome.splits import TRAIN, VAL
 from microtome.statistics import auc
+from microtome.training_schedules import cosine
 
 CLASSES = 2
 
@@ -48,13 +49,6 @@ class Epoch(NamedTuple):
     loss: float | None
     val_loss: float
     auc: float
-
-
-def warmup_cosine(steps: int, warmup_steps: int, peak: float, end: float) -> NDArray[np.float64]:
-    """The value at each step: linear from 0 to `peak` over the warm-up, then half a cosine towards `end`, as in DINO's official code."""
-    warmup = np.linspace(0, peak, warmup_steps)
-    phase = np.arange(steps - warmup_steps) / max(steps - warmup_steps, 1)
-    return np.concatenate([warmup, end + 0.5 * (peak - end) * (1 + np.cos(np.pi * phase))])
 
 
 def read_splits(table: Path, bags: Bags) -> list[Split]:
@@ -89,7 +83,7 @@ def train(bags: Bags, split: Split, replica: int, settings: GmaSettings, device:
     weights, biases = decayed_and_not(model)
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)
-    schedule = _schedule(gma, len(split.train))
+    schedule = step_schedule(gma, len(split.train))
     measured, probabilities = evaluate(model, bags, split.val)
     epochs = [Epoch(0, None, *measured)]
     for epoch in range(1, gma.epochs + 1):
@@ -101,12 +95,12 @@ def train(bags: Bags, split: Split, replica: int, settings: GmaSettings, device:
     return epochs, probabilities
 
 
-def _schedule(gma: Gma, slides: int) -> Iterator[tuple[float, float]]:
-    """The learning rate and the weight decay of each step."""
-    steps = gma.epochs * slides
-    lr = warmup_cosine(steps, min(gma.warmup_epochs * slides, steps), gma.lr, gma.lr_end)
-    weight_decay = warmup_cosine(steps, 0, gma.weight_decay, gma.weight_decay_end)
-    return zip(lr.tolist(), weight_decay.tolist(), strict=True)
+def step_schedule(gma: Gma, slides: int) -> Iterator[tuple[float, float]]:
+    """The learning rate and the weight decay of each step; an epoch has as many steps as there are training slides."""
+    steps, warmup_steps = gma.epochs * slides, gma.warmup_epochs * slides
+    for step in range(steps):
+        weight_decay = cosine(step, steps, gma.weight_decay, gma.weight_decay_end)
+        yield cosine(step, steps, gma.lr, gma.lr_end, warmup_steps), weight_decay
 
 
 def _train_epoch(

@@ -1,0 +1,178 @@
+"""Features of the tasks' slides: one encoder, one feature shard, an HDF5 file a slide.
+
+Tiles stay in the order of their index. A slide whose file was made from the same tiles, weights and settings is left as it is; files
+of slides that left the tasks are removed. A slide without tiles, or with one that cannot be read, is a row with its reason.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from microtome.atomic import atomic_path, sweep_parts
+from microtome.cohort import shard_of
+from microtome.command_line import run
+from microtome.config import EncoderSettings
+from microtome.encoders import PRECISIONS, TileEncoder, load_encoder, weights_digest
+from microtome.errors import UserError
+from microtome.feature_store import stored_dim, write_features
+from microtome.progress import progress_bar
+from microtome.tasks import read_task
+from microtome.tile_batches import SlideTiles, batches
+from microtome.tile_index import read_rows
+
+MPP_OF_1X = 10.0  # ASSUME: nominal magnification is 10 / mpp (0.25 µm/px is 40x), the convention of the toolkits that read the files
+
+
+def slides_of_shard(tasks: Sequence[Path], shard: str, shards: int) -> list[str]:
+    """The slides of the task tables that belong to feature shard `shard`, sorted."""
+    slides = {str(slide) for table in tasks for slide in read_task(table)["slide"]}
+    return sorted(slide for slide in slides if shard_of(slide, shards) == shard)
+
+
+def slide_tiles(row: Any, tiles: Path) -> SlideTiles:
+    """Where the tiles of a slide are, from its row of the catalog and the mapped index of its shard.
+
+    Raises:
+        UserError: no index, or one with fewer rows than the catalog says.
+    """
+    path = tiles / f"{row.shard}.arrow"
+    if not path.is_file():
+        raise UserError(f"{path}: no such tile index, though the catalog says that {row.slide} has {row.tiles} tiles. Run `tiles` again.")
+    index = read_rows(path).slice(int(row.first_row), int(row.tiles))
+    if len(index) != row.tiles:
+        raise UserError(f"{path}: expected {row.tiles} tiles of {row.slide}, found {len(index)}. Run `tiles` and `catalog` again.")
+    x_px0, y_px0, offset_b, size_b = (index[name].to_numpy() for name in ("x_px0", "y_px0", "offset_b", "size_b"))
+    coords_px0 = np.stack([x_px0, y_px0], axis=1).astype(np.int64)
+    return SlideTiles(str(row.slide), tiles / str(row.shard) / f"{row.slide}.tar", int(row.tile_px), coords_px0, offset_b, size_b)
+
+
+def toolkit_attributes(row: Any, folder: Path) -> dict[str, Any]:
+    """What TRIDENT and CLAM write on `coords`; magnifications are nominal, and left out where the slide's µm/px is not known."""
+    attributes: dict[str, Any] = {"name": row.slide, "savetodir": str(folder), "overlap": 0, "patch_level": 0}
+    attributes |= {"patch_size": int(row.tile_px), "patch_size_level0": round(row.tile_px0)}
+    attributes |= {"level0_width": int(row.width_px0), "level0_height": int(row.height_px0)}
+    if row.mpp_px0 > 0:
+        mpp = row.mpp_px0 * row.tile_px0 / row.tile_px
+        attributes |= {"level0_magnification": round(MPP_OF_1X / row.mpp_px0), "target_magnification": round(MPP_OF_1X / mpp)}
+    return attributes
+
+
+def digest(settings: EncoderSettings, weights: str, tiles: SlideTiles) -> str:
+    """A SHA-256 of all that a slide's features follow from."""
+    parts = [settings.json_text().encode(), weights.encode(), tiles.coords_px0.tobytes(), tiles.offset_b.tobytes(), tiles.size_b.tobytes()]
+    return hashlib.sha256(b"\x1f".join(parts)).hexdigest()
+
+
+def encode(
+    encoder: TileEncoder, slides: Sequence[SlideTiles], settings: EncoderSettings, batch: int, workers: int
+) -> Iterator[tuple[int, NDArray[Any] | str]]:
+    """Each slide's number and features [tiles, d], or the reason why it has none, as soon as its last tile is done."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder, precision = encoder.to(device), PRECISIONS[settings.precision]
+    under_way: list[NDArray[Any]] = []  # features of the slide whose tiles are not all done
+    failed: dict[int, str] = {}
+    with progress_bar(sum(len(tiles) for tiles in slides), f"features of {settings.name}", "tile") as bar:
+        for images, numbers, broken in batches(slides, batch, workers):
+            features = encoder(torch.from_numpy(images).to(device), precision).cpu().numpy().astype(settings.dtype)
+            failed |= broken
+            for number in np.unique(numbers).tolist():
+                under_way.append(features[numbers == number])
+                if sum(map(len, under_way)) == len(slides[number]):
+                    yield number, failed.get(number) or _checked(np.concatenate(under_way), settings)
+                    under_way.clear()
+            bar.set_postfix_str(f"{len(slides) - int(numbers[-1])} slides left", refresh=False)
+            bar.update(len(images))
+
+
+def _checked(features: NDArray[Any], settings: EncoderSettings) -> NDArray[Any] | str:
+    remedy = f"try fp32 and float32 (precision is {settings.precision}, dtype {settings.dtype})"
+    return features if np.isfinite(features).all() else f"features are NaN or infinite: {remedy}"
+
+
+def _write_missing(
+    rows: pd.DataFrame, tiles: Path, folder: Path, encoder: TileEncoder, settings: EncoderSettings, batch: int, workers: int
+) -> dict[str, int | str]:
+    """Make the features that are not there. Returns for each slide of `rows` the dimension of its features, or why it has none."""
+    weights, todo = weights_digest(encoder), []
+    outcome: dict[str, int | str] = {}
+    for row in rows.itertuples():
+        where = slide_tiles(row, tiles)
+        made_from = digest(settings, weights, where)
+        dim = stored_dim(folder / f"{where.slide}.h5", len(where), made_from)
+        if dim is None:
+            todo.append((row, where, made_from))
+        else:
+            outcome[where.slide] = dim
+    for number, features in encode(encoder, [where for _, where, _ in todo], settings, batch, workers):
+        row, where, made_from = todo[number]
+        if isinstance(features, str):
+            outcome[where.slide] = features
+        else:
+            write_features(folder / f"{where.slide}.h5", features, where.coords_px0, toolkit_attributes(row, folder), made_from)
+            outcome[where.slide] = features.shape[1]
+    return outcome
+
+
+def features(
+    catalog: Path,
+    tiles: Path,
+    slides_of: list[Path],
+    shard: str,
+    shards: int,
+    folder: Path,
+    table: Path,
+    settings: EncoderSettings,
+    batch: int,
+    workers: int,
+    weights: Path | None = None,
+) -> None:
+    """Bring the feature files of a shard up to date and write their table: slide, status, reason, tiles, dim, path.
+
+    Status and reason are the catalog's for a slide that has no tiles; a slide with a tile that cannot be read has failed here.
+    """
+    torch.set_num_threads(workers)
+    wanted = pd.DataFrame({"slide": slides_of_shard(slides_of, shard, shards)}, dtype="str")
+    rows = wanted.merge(pd.read_parquet(catalog), on="slide", how="left")
+    rows["status"] = rows["status"].fillna("failed")
+    rows["reason"] = rows["reason"].fillna("the slide table does not have it")
+    usable = rows["status"].eq("ok") & rows["tiles"].gt(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    outcome: dict[str, int | str] = {}
+    if usable.any():
+        outcome = _write_missing(rows[usable], tiles, folder, load_encoder(settings, weights), settings, batch, workers)
+    _sweep(folder, {slide for slide, dim in outcome.items() if isinstance(dim, int)})
+    with atomic_path(table) as part:
+        _table(rows, outcome, folder).to_parquet(part, index=False)
+
+
+def _sweep(folder: Path, slides: set[str]) -> None:
+    sweep_parts(folder)
+    for path in folder.glob("*.h5"):
+        if path.stem not in slides:
+            path.unlink()
+
+
+def _table(rows: pd.DataFrame, outcome: dict[str, int | str], folder: Path) -> pd.DataFrame:
+    made = [outcome.get(slide, "") for slide in rows["slide"]]
+    dims = [dim if isinstance(dim, int) else 0 for dim in made]
+    broken = pd.Series([why if isinstance(why, str) else "" for why in made], rows.index, dtype="str")
+    return pd.DataFrame(
+        {
+            "slide": rows["slide"],
+            "status": rows["status"].mask(broken.ne(""), "failed"),
+            "reason": rows["reason"].mask(broken.ne(""), broken),
+            "tiles": rows["tiles"].fillna(0).astype("int64"),
+            "dim": pd.Series(dims, rows.index, dtype="int64"),
+            "path": [str(folder / f"{slide}.h5") if dim else "" for slide, dim in zip(rows["slide"], dims, strict=True)],
+        }
+    )
+
+
+if __name__ == "__main__":
+    run(features)

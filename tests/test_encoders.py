@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from microtome.config import EncoderSettings
+from microtome.encoders import load_encoder, weights_digest
+from microtome.errors import UserError
+from microtome.vision_models import backbone
+
+CARD = {"model": "vit_tiny_patch16_224", "img_size": 64, "mean": [0.5, 0.6, 0.7], "std": [0.2, 0.3, 0.4]}
+
+
+def settings(seed: int = 0, **encoder: object) -> EncoderSettings:
+    kind = {"input_px": None, "pooling": "cls"}
+    kind |= {"run": "dino", "pseudo_epochs": [5]} if "timm" not in encoder else {"weights": "random", "truncate": None}
+    return EncoderSettings.model_validate(
+        {"seed": seed, "name": "it", "precision": "fp32", "dtype": "float32", "encoder": {**kind, **encoder}}
+    )
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    model = backbone("vit_tiny_patch16_224", pretrained=False, img_size=64, seed=3)
+    save_file(model.state_dict(), tmp_path / "encoder.safetensors", {"card": json.dumps(CARD)})
+    return tmp_path / "encoder.safetensors"
+
+
+def tiles(n: int = 2, side: int = 64) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("truncate", "dim", "millions"), [("layer3", 1024, 8.5), (None, 2048, 23.5)])
+def test_resnet_50_has_the_published_size(truncate: str | None, dim: int, millions: float) -> None:
+    encoder = load_encoder(settings(timm="resnet50.tv_in1k", truncate=truncate, pooling="model"), None)
+    assert round(sum(p.numel() for p in encoder.model.parameters()) / 1e6, 1) == millions
+    assert encoder(tiles()).shape == (2, dim)
+
+
+def test_the_truncated_resnet_is_the_mean_of_its_third_stage() -> None:
+    encoder = load_encoder(settings(timm="resnet50.tv_in1k", truncate="layer3", pooling="model"), None)
+    stages: list[torch.Tensor] = []
+    encoder.model.layer3.register_forward_hook(lambda module, inputs, output: stages.append(output))
+    features = encoder(tiles())
+    torch.testing.assert_close(features, stages[0].mean((2, 3)))
+
+
+def test_the_preparation_is_the_cards(checkpoint: Path) -> None:
+    assert load_encoder(settings(timm="resnet50.tv_in1k", pooling="model"), None).preparation[:2] == (256, 224)
+    assert load_encoder(settings(timm="vit_small_patch16_224"), None).preparation == (248, 224, (0.5,) * 3, (0.5,) * 3)
+    assert load_encoder(settings(timm="vit_small_patch16_224", input_px=96), None).preparation[:2] == (96, 96)
+    assert load_encoder(settings(), checkpoint).preparation == (73, 64, (0.5, 0.6, 0.7), (0.2, 0.3, 0.4))
+
+
+def test_resizing_and_cropping_are_pillows() -> None:
+    encoder = load_encoder(settings(timm="vit_tiny_patch16_224", input_px=48), None)
+    picture = Image.fromarray(tiles(1, 16)[0].numpy() // 2 + 64).resize((64, 64))  # far from 0 and 255, where Pillow clips
+    expected = np.asarray(picture.resize((48, 48), Image.Resampling.BICUBIC), np.float32) / 255 * 2 - 1
+    found = encoder.prepare(torch.from_numpy(np.array(picture))[None])[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, expected, atol=1.5 * 2 / 255)  # Pillow rounds to whole grey levels, twice
+
+
+def test_a_tile_of_256_px_is_only_cropped_to_224() -> None:
+    encoder = load_encoder(settings(timm="resnet18.tv_in1k", pooling="model"), None)
+    image = encoder.prepare(tiles(1, 256))[0]
+    restored = image * 255 * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) + 255 * torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    torch.testing.assert_close(restored, tiles(1, 256)[0, 16:240, 16:240].permute(2, 0, 1).float(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "cls+mean"])
+def test_pooling(checkpoint: Path, pooling: str) -> None:
+    encoder = load_encoder(settings(pooling=pooling, input_px=64), checkpoint)
+    with torch.inference_mode():
+        tokens = encoder.model.forward_features(encoder.prepare(tiles()))
+    expected = {"cls": tokens[:, 0], "mean": tokens[:, 1:].mean(1), "cls+mean": torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1)}
+    torch.testing.assert_close(encoder(tiles()), expected[pooling])
+
+
+def test_a_checkpoint_gives_its_own_weights(checkpoint: Path) -> None:
+    original = backbone("vit_tiny_patch16_224", pretrained=False, img_size=64, seed=3)
+    for name, tensor in load_encoder(settings(), checkpoint).model.state_dict().items():
+        assert torch.equal(tensor, original.state_dict()[name])
+
+
+def test_random_weights_follow_from_the_seed() -> None:
+    digests = [weights_digest(load_encoder(settings(seed, timm="resnet18", pooling="model"), None)) for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_bad_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such checkpoint"):
+        load_encoder(settings(), tmp_path / "nowhere.safetensors")
+    with pytest.raises(UserError, match="expected --weights"):
+        load_encoder(settings(), None)
+    short = tmp_path / "short.safetensors"
+    short.write_bytes(checkpoint.read_bytes()[:100_000])
+    with pytest.raises(UserError, match="expected a whole safetensors file"):
+        load_encoder(settings(), short)
+    cardless = tmp_path / "cardless.safetensors"
+    save_file({"x": torch.zeros(1)}, cardless)
+    with pytest.raises(UserError, match="expected a card"):
+        load_encoder(settings(), cardless)
+    save_file({"x": torch.zeros(1)}, cardless, {"card": json.dumps(CARD)})
+    with pytest.raises(UserError, match="not those of the model"):
+        load_encoder(settings(), cardless)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ({"timm": "resnet50", "pooling": "cls"}, "no tokens. Expected pooling: model"),
+        ({"timm": "vit_tiny_patch16_224", "truncate": "layer3"}, "has no such stage. Expected a ResNet"),
+        ({"timm": "resnet5o", "pooling": "model"}, "did you mean"),
+    ],
+)
+def test_bad_settings(encoder: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_encoder(settings(**encoder), None)
+
+
+def test_weights_that_cannot_be_fetched_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"(?s)published weights of 'vit_tiny_patch16_224' could not be had.*random weights") as caught:
+        load_encoder(settings(timm="vit_tiny_patch16_224", weights="pretrained"), None)
+    assert "Connect to the network" in str(caught.value)
