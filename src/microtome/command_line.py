@@ -16,7 +16,7 @@ def parser_of(function: Callable[..., None]) -> argparse.ArgumentParser:
     """A flag for each parameter: `Path`, `str`, `int`, `float`, `list[Path]`, or a settings class, given as JSON.
 
     A parameter is required unless it has a default; `tile_index` becomes `--tile-index`; `list[...]` takes one or more values
-    (none at all where its default is an empty list or tuple).
+    (none at all where its default is an empty list or tuple); `list[str]` takes the words behind `--`, a command.
     """
     parser = argparse.ArgumentParser(prog=f"python -m microtome.{function.__name__}", description=function.__doc__)
     hints = typing.get_type_hints(function)
@@ -25,7 +25,9 @@ def parser_of(function: Callable[..., None]) -> argparse.ArgumentParser:
         default = None if required else parameter.default
         kind = hints[name]
         flag = f"--{name.replace('_', '-')}"
-        if typing.get_origin(kind) is list:
+        if kind == list[str]:
+            parser.add_argument(name, nargs="+", help="the words behind --")
+        elif typing.get_origin(kind) is list:
             parser.add_argument(flag, type=typing.get_args(kind)[0], nargs="+" if required else "*", required=required, default=default)
         else:
             parser.add_argument(flag, type=_reader(kind), required=required, default=default)

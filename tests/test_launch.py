@@ -1,0 +1,53 @@
+"""Processes that train together on one machine: they find one another, and one that fails fails all."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RANKS = """
+import os, sys, time, signal
+signal.signal(signal.SIGUSR2, lambda *_: sys.exit(7))
+import torch.distributed
+torch.distributed.init_process_group("gloo")
+total = torch.ones(1) * (torch.distributed.get_rank() + 1)
+torch.distributed.all_reduce(total)
+print("sum", int(total), flush=True)
+if sys.argv[1] == "fail" and torch.distributed.get_rank() == 1:
+    sys.exit(3)
+if sys.argv[1] != "end":
+    time.sleep(60)
+"""
+
+
+def launch(folder: Path, processes: int, word: str) -> "subprocess.Popen[str]":
+    (folder / "ranks.py").write_text(RANKS)
+    place = ["--nodes", "0", "--processes", str(processes), "--gpus", "0", "--cpus", "1", "--mem-mb", "100", "--runtime-min", "1"]
+    command = [sys.executable, "-m", "microtome.launch", "--folder", str(folder), *place, "--partition", "", "--account", ""]
+    return subprocess.Popen([*command, "--", sys.executable, str(folder / "ranks.py"), word], stdout=subprocess.PIPE, text=True)
+
+
+def test_ranks_find_one_another(tmp_path: Path) -> None:
+    done = launch(tmp_path, 2, "end")
+    assert done.communicate(timeout=60)[0].split() == ["sum", "3"] * 2
+    assert done.returncode == 0
+
+
+def test_a_rank_that_fails_stops_the_others(tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = launch(tmp_path, 2, "fail")
+    done.communicate(timeout=60)
+    assert done.returncode == 3
+    assert time.monotonic() - start < 40  # rank 0 would have slept for a minute
+
+
+@pytest.mark.parametrize(("signal", "status"), [("USR2", 7), ("TERM", 143)])
+def test_signals_reach_the_ranks(tmp_path: Path, signal: str, status: int) -> None:
+    process = launch(tmp_path, 1, "sleep")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "sum 1\n"
+    subprocess.run(["kill", f"-{signal}", str(process.pid)], check=True)
+    process.communicate(timeout=30)
+    assert process.returncode == status
