@@ -109,7 +109,7 @@ def read_bags(tables: Sequence[Path], task: pd.DataFrame) -> tuple[Bags, pd.Data
     _check_one_dimension(rows)
     first = [0, *(int(last) for last in rows["tiles"].cumsum())]
     features = _read_all(rows, first)
-    return Bags(list(rows["slide"]), torch.from_numpy(rows["target"].to_numpy(np.int64)), torch.from_numpy(features), first), excluded
+    return Bags(list(rows["slide"]), torch.tensor(rows["target"].tolist()), torch.from_numpy(features), first), excluded
 
 
 def _read_all(rows: pd.DataFrame, first: list[int]) -> np.ndarray[Any, Any]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ def auc(targets: ArrayLike, scores: ArrayLike) -> float:
     It is the Mann-Whitney U statistic divided by the number of pairs. `targets` are 0 or 1, both of them present.
     """
     positive = np.asarray(targets) == 1
-    ranks = rankdata(np.asarray(scores))
+    ranks = pd.Series(np.asarray(scores)).rank().to_numpy()  # ties share their mean rank
     pairs = positive.sum() * (~positive).sum()
     return float((ranks[positive].sum() - positive.sum() * (positive.sum() + 1) / 2) / pairs)
 

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microtome.config import Splits, SplitsSettings
+from microtome.errors import UserError
+from microtome.splits import monte_carlo, split_names, splits, strata
+
+
+def make(folder: Path, slides: pd.DataFrame, seed: int = 0, group: str = "patient", repeats: int = 20) -> pd.DataFrame:
+    """`slides`: slide, patient, target."""
+    slides[["slide", "patient"]].to_parquet(folder / "cohort.parquet")
+    slides[["slide", "target"]].to_csv(folder / "task.csv", index=False)
+    settings = SplitsSettings(seed=seed, splits=Splits.model_validate({"repeats": repeats, "train_fraction": 0.8, "group": group}))
+    splits(folder / "task.csv", folder / "cohort.parquet", folder / "splits.csv", settings)
+    return pd.read_csv(folder / "splits.csv")
+
+
+def table(patients: int, slides_each: int = 2, positive: float = 0.4) -> pd.DataFrame:
+    of_patient = np.repeat(np.arange(patients), slides_each)
+    slide = [f"s{n:03d}" for n in range(len(of_patient))]
+    return pd.DataFrame(
+        {"slide": slide, "patient": [f"p{n}" for n in of_patient], "target": (of_patient < positive * patients).astype(int)}
+    )
+
+
+def test_twenty_splits_of_80_20_by_patient(tmp_path: Path) -> None:
+    made = make(tmp_path, table(50))
+    assert list(made.columns) == ["slide", "patient", "target", *[f"mccv{n}" for n in range(1, 21)]]
+    for name in split_names(20):
+        assert set(made[name]) == {"train", "val"}
+        assert made.groupby("patient")[name].nunique().max() == 1, "no patient on both sides"
+        by_class = made.drop_duplicates("patient").groupby("target")[name].apply(lambda side: (side == "train").mean())
+        assert by_class.tolist() == [0.8, 0.8], "each class is split 80/20"
+    assert len({tuple(made[name]) for name in split_names(20)}) == 20, "splits differ"
+
+
+def test_validation_is_spread_over_all_patients(tmp_path: Path) -> None:
+    """Each patient validates a Binomial(20, 0.2) number of times: over 200 splits near 40, never 0."""
+    made = make(tmp_path, table(50, 1), repeats=200)
+    times = made[split_names(200)].eq("val").sum(axis=1)
+    assert times.min() > 15
+    assert times.max() < 70
+    assert times.mean() == 40
+
+
+def test_the_seed_decides_and_nothing_else(tmp_path: Path) -> None:
+    first, shuffled = make(tmp_path, table(20)), make(tmp_path, table(20).sample(frac=1, random_state=1))
+    pd.testing.assert_frame_equal(first, shuffled)
+    assert not first.equals(make(tmp_path, table(20), seed=1))
+    pd.testing.assert_frame_equal(first.iloc[:, :8], make(tmp_path, table(20), repeats=5))
+
+
+def test_by_slide_is_the_published_way(tmp_path: Path) -> None:
+    made = make(tmp_path, table(20, 5), group="slide")
+    assert made.groupby("patient")["mccv1"].nunique().max() == 2
+
+
+def test_a_patient_with_both_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slides = table(20)
+    slides.loc[slides["patient"] == "p19", "target"] = [0, 1]
+    made = make(tmp_path, slides)
+    assert made[made["patient"] == "p19"][split_names(20)].nunique().max() == 1
+    assert "patients with slides of both classes are stratified as class 1: p19" in capsys.readouterr().err
+
+
+def test_too_few_patients(tmp_path: Path) -> None:
+    slides = table(10, positive=0.1)
+    with pytest.raises(UserError, match=r"too few patients for a split: class 1 has 1\. Expected at least 2 patients of each class"):
+        make(tmp_path, slides)
+    slides.loc[slides["patient"] != "p0", "target"] = [0, 1] * 9
+    with pytest.raises(UserError, match=r"class 0 has 0 \(9 with slides of both classes count as class 1\)"):
+        make(tmp_path, slides)
+
+
+@given(st.integers(2, 30), st.integers(2, 30), st.floats(0.05, 0.95), st.integers(0, 10))
+def test_both_classes_are_on_both_sides(negatives: int, positives: int, fraction: float, seed: int) -> None:
+    task = pd.DataFrame({"patient": [f"p{n}" for n in range(negatives + positives)], "target": [0] * negatives + [1] * positives})
+    groups = strata(task, "patient")
+    train = monte_carlo(groups, fraction, np.random.default_rng(seed))
+    for members in groups.values():
+        inside = len(train & set(members))
+        assert 0 < inside < len(members)
+        assert abs(inside - fraction * len(members)) <= 1 or inside in (1, len(members) - 1)
