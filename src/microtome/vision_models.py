@@ -6,6 +6,7 @@ torchvision's Python code asks for when it is imported; the operators themselves
 """
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,12 +37,10 @@ def _mend_torchvision() -> list[Any]:
 _KEPT_ALIVE = _mend_torchvision()
 
 import timm  # noqa: E402  (the mend comes first)
-import torchvision.transforms.v2 as _  # noqa: E402, F401  (so that `import torchvision` works for whoever imported this module)
+from timm.models.vision_transformer import Block  # noqa: E402
 
 
-def backbone(
-    name: str, pretrained: bool, img_size: int | None = None, drop_path_rate: float = 0.0, seed: int = 0, fixed_size: bool = False
-) -> nn.Module:
+def backbone(name: str, pretrained: bool, img_size: int | None = None, seed: int = 0) -> nn.Module:
     """A timm model without its classifier: `forward` gives pooled features `[n, d]`, a ViT's `forward_features` its tokens.
 
     Weights and initialisation do not touch torch's global random state: `random` weights follow from `seed` alone.
@@ -50,9 +49,7 @@ def backbone(
         name: a timm model, such as `vit_small_patch16_224` or `resnet50.tv_in1k`.
         pretrained: with timm's published weights, which may need the network once.
         img_size: side in px of the images whose position embedding is stored (ViT only; None: the model's own).
-        drop_path_rate: timm's stochastic depth at the last block, growing linearly from 0 (ViT only).
         seed: of the initialisation.
-        fixed_size: a ViT refuses images of other sizes instead of interpolating its position embedding.
 
     Raises:
         UserError: timm has no such model, or its weights cannot be had.
@@ -62,7 +59,7 @@ def backbone(
         raise UserError(f"Model: found {name!r}, expected a model that timm {timm.__version__} knows, such as vit_small_patch16_224{hint}")
     options: dict[str, Any] = {"num_classes": 0}
     if name.startswith("vit_"):
-        options |= {"dynamic_img_size": not fixed_size, "drop_path_rate": drop_path_rate}
+        options["dynamic_img_size"] = True
         if img_size is not None:
             options["img_size"] = img_size
     with torch.random.fork_rng(devices=[]):
@@ -78,6 +75,11 @@ def backbone(
                 "They are fetched from the Hugging Face hub once and kept in its cache (HF_HOME). Connect to the network, copy the cache "
                 "here, or choose random weights (`weights: random` of an encoder, `init: random` of a run)."
             ) from error
+
+
+def vit_block(dim: int, heads: int) -> nn.Module:
+    """A transformer block as in timm's ViTs: tokens [n, tokens, dim] to the same; LayerNorm with eps 1e-6, bias in qkv, ratio 4."""
+    return Block(dim, heads, qkv_bias=True, norm_layer=cast("Any", partial(nn.LayerNorm, eps=1e-6)))
 
 
 def normalization(model: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -1,0 +1,189 @@
+"""DINO: self-distillation with no labels (Caron et al. 2021), as its official code does it.
+
+Views are numbered 0 and 1 (global), 2 ... (local). Logits are [views, n, K], K the head's outputs (`out_dim`).
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from microtome import vit
+from microtome.algorithm import Tiles, global_norm, gradients
+from microtome.augment import View, views
+from microtome.distributed import sum_over_processes
+from microtome.recipes import Dino, RunRecipe
+from microtome.training_schedules import Length, Rates, dino_rates
+
+
+class DinoHead(nn.Module):
+    """A three-layer perceptron to a bottleneck, L2 normalisation, and a linear layer with weights of fixed or learned norm."""
+
+    def __init__(self, dim: int, recipe: Dino) -> None:
+        super().__init__()
+        hidden, bottleneck = recipe.head_hidden, recipe.head_bottleneck
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck))
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        self.last_layer = nn.Linear(bottleneck, recipe.out_dim, bias=False)
+        self.last_norm = nn.Parameter(torch.ones(recipe.out_dim, 1), requires_grad=not recipe.norm_last_layer)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features [m, d] to logits [m, K]."""
+        direction = F.normalize(self.mlp(features), dim=-1)
+        return F.linear(direction, self.last_norm * F.normalize(self.last_layer.weight, dim=1))
+
+
+class DinoNetwork(nn.Module):
+    """A ViT and its head; student and teacher are one each."""
+
+    def __init__(self, backbone: Any, head: DinoHead) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+        self.head = head
+
+    def forward(self, crops: list[torch.Tensor], drop_path: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """Logits of all crops: one forward of the ViT a resolution, one of the head. Crops: a tensor [v n, 3, s, s] a resolution."""
+        features = []
+        for images, numbers in zip(crops, drop_path, strict=True):
+            vit.set_drop_path(self.backbone, numbers)
+            features.append(vit.tokens(self.backbone, images)[:, 0])
+        logits: torch.Tensor = self.head(torch.cat(features))
+        return logits
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The views of a micro-batch, a tensor a resolution (the two global ones first), and the student's drop-path numbers."""
+
+    crops: list[torch.Tensor]
+    drop_path: Sequence[torch.Tensor | None]
+    n: int
+
+
+class DinoAlgorithm(nn.Module):
+    """Student, teacher and centre; see `Algorithm` for its methods."""
+
+    betas = (0.9, 0.999)
+    pooling = "cls"
+    center: torch.Tensor
+
+    def __init__(self, recipe: Dino, run: RunRecipe, length: Length, seed: int) -> None:
+        super().__init__()
+        self.recipe, self.run, self.length, self.seed = recipe, run, length, seed
+        self.crop_px, self.out_dim = recipe.global_crops_px, recipe.out_dim
+        backbone = vit.build_vit(run.model, run.init == "pretrained", recipe.global_crops_px, seed, recipe.drop_path_rate)
+        vit.check_size("local_crops_px", recipe.local_crops_px, vit.patch_px(backbone), run.model)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 1)
+            if run.init == "random":
+                nn.init.trunc_normal_(backbone.get_parameter("cls_token"), std=0.02)
+            self.network = DinoNetwork(backbone, DinoHead(backbone.num_features, recipe))
+        self.teacher = copy.deepcopy(self.network).requires_grad_(False)
+        self.register_buffer("center", torch.zeros(recipe.out_dim))
+        global_views = [
+            View(recipe.global_crops_px, recipe.global_crops_scale, colour=True, blur_probability=1.0),
+            View(recipe.global_crops_px, recipe.global_crops_scale, colour=True, blur_probability=0.1, solarize_probability=0.2),
+        ]
+        local_view = View(recipe.local_crops_px, recipe.local_crops_scale, colour=True, blur_probability=0.5)
+        numbered = list(enumerate(global_views + [local_view] * recipe.local_crops))
+        self.views = [group for group in (numbered[:2], numbered[2:]) if group]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start the sums over the micro-batches of a step."""
+        self._logits_sum: torch.Tensor | float = 0.0
+        self._probabilities_sum: torch.Tensor | float = 0.0
+        self._entropy_sum: torch.Tensor | float = 0.0
+
+    @property
+    def encoder(self) -> Any:
+        """The teacher's backbone."""
+        return self.teacher.backbone
+
+    def rates(self, step: int) -> Rates:
+        """Learning rate, weight decay, momentum and teacher temperature."""
+        return dino_rates(step, self.length, self.recipe, self.run)
+
+    def prepare(self, tiles: Tiles) -> Prepared:
+        """Augmented views and drop-path numbers."""
+        where = (self.seed, tiles.pseudo_epoch, tiles.positions)
+        crops = [views(tiles.images, group, *where, self.recipe.mean, self.recipe.std) for group in self.views]
+        drop_path = [self._drop_path(group, *where).to(tiles.images.device, non_blocking=True) for group in self.views]
+        return Prepared(crops, drop_path, len(tiles.positions))
+
+    def _drop_path(self, group: list[tuple[int, View]], *where: Any) -> torch.Tensor:
+        backbone = self.network.backbone
+        return torch.from_numpy(np.concatenate([vit.draw_drop_path(backbone, number, *where) for number, _ in group]))
+
+    def loss(self, network: nn.Module, prepared: Prepared, rates: Rates) -> torch.Tensor:
+        """Cross-entropy of the student's views with the teacher's two global ones."""
+        with torch.no_grad():
+            logits = self.teacher(prepared.crops[:1], [None]).float().unflatten(0, (2, prepared.n))
+            targets = teacher_probabilities(logits, self.center, rates.teacher_temp or 1.0)
+            self._logits_sum += logits.sum(dim=(0, 1))
+            self._probabilities_sum += targets.sum(dim=(0, 1))
+            self._entropy_sum += entropy(targets).sum()
+        student = network(prepared.crops, prepared.drop_path).float().unflatten(0, (-1, prepared.n))
+        return dino_loss(student, targets, self.recipe.student_temp)
+
+    def before_update(self, step: int) -> torch.Tensor:
+        """Clip each tensor's gradient, and withhold the last layer's in the first pseudo-epochs."""
+        norm = global_norm(clip_each_(gradients(self.network), self.recipe.clip_grad))
+        if step < self.length.of(self.recipe.freeze_last_layer_epochs):
+            for parameter in (self.network.head.last_layer.weight, self.network.head.last_norm):
+                parameter.grad = None
+        return norm
+
+    @torch.no_grad()
+    def after_update(self, rates: Rates, global_batch: int) -> dict[str, torch.Tensor]:
+        """The teacher follows the student, the centre the teacher's logits over the global batch."""
+        momentum = 1.0 if rates.momentum is None else rates.momentum
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.network.parameters()), 1 - momentum)
+        sums = torch.stack([torch.as_tensor(self._logits_sum), torch.as_tensor(self._probabilities_sum)])
+        logits_mean, probabilities_mean = sum_over_processes(sums) / (2 * global_batch)
+        sharpness = sum_over_processes(torch.as_tensor(self._entropy_sum)) / (2 * global_batch)
+        self.center.lerp_(logits_mean, 1 - self.recipe.center_momentum)
+        self._forget()
+        whole = entropy(probabilities_mean)
+        return {"entropy": whole, "spread": whole - sharpness}
+
+
+def teacher_probabilities(logits: torch.Tensor, center: torch.Tensor, temperature: float) -> torch.Tensor:
+    """softmax((logits - center) / temperature) over the last axis."""
+    return torch.softmax((logits - center) / temperature, dim=-1)
+
+
+def dino_loss(student: torch.Tensor, targets: torch.Tensor, student_temp: float) -> torch.Tensor:
+    """The mean over samples and pairs of different views of the cross-entropy -sum_k target_k log softmax(student / temp)_k.
+
+    Args:
+        student: logits [v, n, K] of all views, the global ones first.
+        targets: the teacher's probabilities [2, n, K] of the global views.
+        student_temp: temperature.
+    """
+    log_probabilities = torch.log_softmax(student / student_temp, dim=-1)
+    pairs = -torch.einsum("tnk,vnk->tv", targets, log_probabilities)  # summed over the samples
+    different = pairs.sum() - pairs.diagonal().sum()
+    return different / (pairs.numel() - len(targets)) / student.shape[1]
+
+
+def entropy(probabilities: torch.Tensor) -> torch.Tensor:
+    """Shannon entropy in nats over the last axis."""
+    values: torch.Tensor = torch.special.entr(probabilities)
+    return values.sum(dim=-1)
+
+
+def clip_each_(tensors: list[torch.Tensor], max_norm: float) -> list[torch.Tensor]:
+    """Scale each tensor on its own to a norm of at most `max_norm` (0: leave them); returns the norms before. No host synchronisation."""
+    norms = list(torch._foreach_norm(tensors))
+    if max_norm > 0:
+        torch._foreach_mul_(tensors, [(max_norm / (norm + 1e-6)).clamp(max=1.0) for norm in norms])
+    return norms

@@ -1,0 +1,43 @@
+"""The processes that train together, as torchrun or Slurm started them (RANK, WORLD_SIZE, LOCAL_RANK); alone where they are not set."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together, and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+
+@contextmanager
+def processes() -> Iterator[Processes]:
+    """Join the group (nccl on GPUs, gloo on CPUs) and leave it at the end. A GPU a process, the LOCAL_RANK-th of the machine."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if world > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", device_id=device if device.type == "cuda" else None)
+    try:
+        yield Processes(rank, world, device)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """`values` (changed in place) summed over all processes."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values

@@ -1,0 +1,114 @@
+"""The rule `pretrain`: train one pseudo-epoch of one run, going on from the pseudo-epoch before.
+
+While it trains, `work` holds the last two states and the growing curve; the same command after a kill goes on from there, exactly. The
+declared files appear at the end, by rename. Started by torchrun or Slurm as several processes, these share each global batch.
+"""
+
+import hashlib
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from microtome import resume
+from microtome.checkpoint import DamagedStateError, checksum, save_encoder, save_state
+from microtome.command_line import run
+from microtome.config import PretrainSettings
+from microtome.dino import DinoAlgorithm
+from microtome.distributed import processes
+from microtome.loader import steps_in
+from microtome.mae import MaeAlgorithm
+from microtome.pseudo_epoch import PseudoEpoch
+from microtome.recipes import Dino
+from microtome.trainer import Trainer
+from microtome.training_schedules import Length
+
+
+def build_algorithm(settings: PretrainSettings, length: Length) -> DinoAlgorithm | MaeAlgorithm:
+    """The algorithm of a recipe: the place to add a third one."""
+    if isinstance(settings.recipe, Dino):
+        return DinoAlgorithm(settings.recipe, settings.run, length, settings.seed)
+    return MaeAlgorithm(settings.recipe, settings.run, length, settings.seed)
+
+
+def job_of(settings: PretrainSettings, schedule: Path, previous: Path | None, pseudo_epoch: int, work: Path) -> resume.Job:
+    """What is to be trained, with the texts that a state must match. The monitor is none of them: it changes no weight."""
+    batch = settings.run.global_batch
+    length = Length(steps_in(schedule, batch), settings.run.schedule_epochs)
+    with schedule.open("rb") as file:
+        digests = [hashlib.file_digest(file, "sha256").hexdigest()]
+    if previous is not None and previous.is_file():
+        try:
+            digests.append(checksum(previous))
+        except DamagedStateError:
+            digests.append("damaged")  # a state in `work` may still finish the pseudo-epoch; else it is an error with a remedy
+    return resume.Job(pseudo_epoch, schedule, batch, length, work, settings.model_dump_json(exclude={"monitor"}), " ".join(digests))
+
+
+def card(settings: PretrainSettings, algorithm: DinoAlgorithm | MaeAlgorithm, job: resume.Job) -> dict[str, Any]:
+    """What the released encoder says of itself."""
+    recipe = settings.recipe
+    steps = job.number * job.length.steps_per_epoch
+    return {
+        "model": settings.run.model,
+        "img_size": algorithm.crop_px,
+        "mean": recipe.mean,
+        "std": recipe.std,
+        "pooling": algorithm.pooling,
+        "recipe": recipe.model_dump(mode="json"),
+        "run": settings.run.model_dump(mode="json"),
+        "seed": settings.seed,
+        "pseudo_epoch": job.number,
+        "steps": steps,
+        "tiles_seen": steps * job.global_batch,
+        "schedule_sha256": job.inputs.split()[0],
+        "microtome": version("microtome"),
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The commit of this code, where it runs from a git work tree."""
+    here = Path(__file__).parent
+    done = subprocess.run(
+        ["git", "-C", str(here), "log", "-1", "--format=%H", "--", str(here)], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None
+
+
+def pretrain(
+    schedule: Path,
+    pseudo_epoch: int,
+    encoder: Path,
+    state: Path,
+    curve: Path,
+    work: Path,
+    save_every_minutes: float,
+    max_batch: int,
+    workers: int,
+    settings: PretrainSettings,
+    previous: Path | None = None,
+) -> None:
+    """Train pseudo-epoch `pseudo_epoch` on the tiles of `schedule`.
+
+    Raises:
+        UserError: the state before is damaged or of another run; and all that `PseudoEpoch.train` raises.
+    """
+    job = job_of(settings, schedule, previous, pseudo_epoch, work)
+    with processes() as team:
+        algorithm = build_algorithm(settings, job.length).to(team.device)
+        trainer = Trainer(algorithm, team, settings.run.precision, settings.run.global_batch, compiled=False)
+        found = resume.unfinished(job)
+        start = found[0] if found else resume.end_of(previous, job) if previous else None
+        epoch = PseudoEpoch(job, trainer, settings.monitor, start, saved=found[1] if found else None)
+        epoch.train(60 * save_every_minutes, max_batch, workers)
+        if team.rank == 0:
+            epoch.curve.write(curve)
+            save_encoder(encoder, algorithm.encoder, card(settings, algorithm, job))
+            save_state(state, epoch.state())
+            shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    run(pretrain)

@@ -1,0 +1,148 @@
+"""One pseudo-epoch of training: its steps, and the states and the curve it leaves on the way."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microtome import collapse
+from microtome.algorithm import Tiles
+from microtome.checkpoint import save_rolling
+from microtome.curve import IMAGENET_IMAGES, ROWS, Curve
+from microtome.errors import UserError
+from microtome.loader import TileBatch, tile_batches
+from microtome.progress import progress_bar
+from microtome.recipes import Monitor
+from microtome.resume import Job
+from microtome.trainer import Outcome, Trainer
+
+PROBE = 128  # tiles that the monitor looks at, but no more than a batch: the first of the run's first schedule
+PROBES = 10  # times it looks in a pseudo-epoch
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # Slurm's time limit and preemption
+
+
+class PseudoEpoch:
+    """Trains a job.
+
+    Args:
+        job: the pseudo-epoch.
+        trainer: of its algorithm.
+        monitor: what a collapse is.
+        state: where it starts: of this pseudo-epoch, of the end of the one before, or None.
+        saved: the file of `state`, if it is of this pseudo-epoch.
+    """
+
+    def __init__(self, job: Job, trainer: Trainer, monitor: Monitor, state: dict[str, Any] | None, saved: Path | None) -> None:
+        self.job, self.trainer, self.monitor, self.saved = job, trainer, monitor, saved
+        self.algorithm, self.processes = trainer.algorithm, trainer.processes
+        here = state if state and state["pseudo_epoch"] == job.number else None
+        self.step = int(here["step"]) if here else 0  # finished ones
+        rows, losses = (here["rows"], here["losses"]) if here else ([], [])
+        path = job.work / "curve.csv" if self.processes.rank == 0 else None
+        self.curve = Curve(path, rows, losses, every=-(-job.length.steps_per_epoch // ROWS))
+        if state:
+            self.algorithm.load_state_dict(state["algorithm"])
+            trainer.optimizer.load_state_dict(state["optimizer"])
+        self.probe = state["probe"] if state else _first_tiles(job)
+        self._asked_to_stop, self._stop_at = False, sys.maxsize
+        self._clock = (time.perf_counter(), self._done())
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "settings": self.job.settings,
+            "inputs": self.job.inputs,
+            "pseudo_epoch": self.job.number,
+            "step": self.step,
+            "steps_per_epoch": self.job.length.steps_per_epoch,
+            "algorithm": self.algorithm.state_dict(),
+            "optimizer": self.trainer.optimizer.state_dict(),
+            "probe": self.probe,
+            "rows": self.curve.rows,
+            "losses": self.curve.losses,
+        }
+
+    def train(self, save_every_s: float, max_batch: int, workers: int) -> None:
+        """Train to the end of the pseudo-epoch.
+
+        Raises:
+            UserError: a tile cannot be read; a loss is not finite; training collapsed; a signal asked to stop (after saving).
+        """
+        for number in SIGNALS:
+            signal.signal(number, self._ask_to_stop)
+        rank, world = self.processes.rank, self.processes.world
+        batches = tile_batches(self.job.schedule, self.trainer.global_batch, rank, world, self.step, max_batch, workers)
+        total = self.job.length.steps_per_epoch * self.trainer.global_batch
+        saved_at = time.monotonic()
+        with progress_bar(total, f"pseudo-epoch {self.job.number}", "image") as bar:
+            bar.initial = bar.n = self.step * self.trainer.global_batch
+            for batch in batches:
+                if not self._train_on(batch):
+                    continue
+                if rank == 0:
+                    bar.update(self.trainer.global_batch)
+                stop = self._done() > self._stop_at
+                if stop or time.monotonic() - saved_at > save_every_s:
+                    self.save()
+                    saved_at = time.monotonic()
+                if stop:
+                    raise UserError(
+                        f"Asked to stop at step {self._done()}. The state is saved in {self.job.work}: the same command goes on."
+                    )
+        self._note(self.trainer.arrived())
+
+    def _train_on(self, batch: TileBatch) -> bool:
+        """Train on a micro-batch; true where it completed a step."""
+        images = batch.images.to(self.processes.device, non_blocking=True)
+        step = self._done()
+        self.trainer.accumulate(Tiles(images, batch.positions.numpy(), self.job.number), step, batch.last_of_step)
+        if batch.last_of_step:
+            self.step += 1
+            due = self.step % max(1, self.job.length.steps_per_epoch // PROBES) == 0
+            self._note(self.trainer.update(step, self._asked_to_stop, self._measure if due else None))
+        return batch.last_of_step
+
+    def _done(self) -> int:
+        """Finished steps of the whole run: the number (from 0) of the next one in the schedule."""
+        return (self.job.number - 1) * self.job.length.steps_per_epoch + self.step
+
+    def _measure(self) -> dict[str, torch.Tensor]:
+        algorithm, recipe, images = self.algorithm, self.algorithm.recipe, self.probe.to(self.processes.device)
+        features = collapse.probe_features(algorithm.encoder, images, algorithm.crop_px, recipe.mean, recipe.std, algorithm.pooling)
+        return {"rankme": collapse.rankme(features)}
+
+    def _note(self, outcomes: list[Outcome]) -> None:
+        """Take in the numbers of finished steps."""
+        for outcome in outcomes:
+            done, batch = outcome.step + 1, self.trainer.global_batch
+            steps = self.job.length.steps_per_epoch
+            tiles = done * batch
+            position = {"step": done, "pseudo_epoch": done / steps, "imagenet_epochs": tiles / IMAGENET_IMAGES, "tiles_seen": tiles}
+            self.curve.add(position, outcome.rates, outcome.values, self._images_per_s, last=done % steps == 0)
+            if outcome.stop:  # all processes act on it after the same step
+                self._stop_at = min(self._stop_at, outcome.step + self.trainer.lag)
+            if "rankme" in outcome.values:
+                collapse.judge(self.monitor, outcome.values, self.algorithm.out_dim, f"step {done}")
+
+    def _images_per_s(self) -> float:
+        """Since it was last asked."""
+        (then, before), now = self._clock, (time.perf_counter(), self._done())
+        self._clock = now
+        return (now[1] - before) * self.trainer.global_batch / (now[0] - then)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._asked_to_stop = True
+
+    def save(self) -> None:
+        """Write a state to the work folder, once the numbers of all steps in it have proved finite."""
+        self._note(self.trainer.arrived())
+        if self.processes.rank == 0:
+            self.saved = save_rolling(self.job.work, self.step, self.state(), before=self.saved)
+
+
+def _first_tiles(job: Job) -> torch.Tensor:
+    batch = min(PROBE, job.global_batch)
+    return next(tile_batches(job.schedule, batch, 0, 1, 0, batch, 0)).images

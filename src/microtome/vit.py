@@ -1,0 +1,121 @@
+"""What both algorithms need of a timm ViT: its tokens, position embeddings, and stochastic depth by a sample's position.
+
+Images are float [n, 3, h, w], normalised; tokens [n, 1 + patches, d], the class token first.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from microtome.errors import UserError
+from microtome.randomness import Stream, uniforms
+from microtome.vision_models import backbone
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016) of one branch: a sample loses it where its number is below `rate`; the kept are scaled up.
+
+    `numbers` [n] is set before each forward (`set_drop_path`); None leaves the branch as it is.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.numbers: torch.Tensor | None = None
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        """Branch [n, tokens, d] with the lost samples zero."""
+        if self.numbers is None:
+            return branch
+        kept = (self.numbers >= self.rate).to(branch.dtype) / (1 - self.rate)
+        return branch * kept.view(-1, 1, 1)
+
+
+def build_vit(name: str, pretrained: bool, img_size: int, seed: int, drop_path_rate: float = 0.0) -> Any:
+    """A timm ViT with a class token, whose branches drop with a rate that grows linearly to `drop_path_rate` at the last block.
+
+    Raises:
+        UserError: timm has no such model, it is no ViT with a class token, or `img_size` is no multiple of its patches.
+    """
+    with torch.device("meta"):
+        outline: Any = backbone(name, pretrained=False)
+    if getattr(outline, "num_prefix_tokens", 0) != 1 or not hasattr(outline, "blocks") or getattr(outline, "pos_embed", None) is None:
+        raise UserError(f"Model {name!r}: expected a ViT with a class token and position embeddings, such as vit_small_patch16_224.")
+    check_size("crop size", img_size, patch_px(outline), name)
+    vit: Any = backbone(name, pretrained, img_size=img_size, seed=seed)
+    rates = np.linspace(0, drop_path_rate, len(vit.blocks)).tolist()
+    for block, rate in zip(vit.blocks, rates, strict=True):
+        block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
+    return vit
+
+
+def patch_px(vit: Any) -> int:
+    """The side of a patch."""
+    return int(vit.patch_embed.patch_size[0])
+
+
+def check_size(what: str, size_px: int, patch: int, model: str) -> None:
+    """Raise a UserError unless `size_px` is a multiple of `patch`."""
+    if size_px % patch:
+        below = size_px // patch * patch
+        near = f"{below} or {below + patch}" if below else f"{patch}"
+        raise UserError(f"{what}: found {size_px} px, expected a multiple of {patch}, the patch size of {model}; the nearest are {near}.")
+
+
+def draw_drop_path(vit: Any, view: int, seed: int, pseudo_epoch: int, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Numbers [n, branches] in [0, 1) for the samples at `positions`, of view `view`."""
+    return uniforms(seed, Stream.DROP_PATH + view, pseudo_epoch, positions, 2 * len(vit.blocks))
+
+
+def set_drop_path(vit: Any, numbers: torch.Tensor | None) -> None:
+    """Give every branch its column of `numbers` [n, branches], or None to keep all branches."""
+    for index, block in enumerate(vit.blocks):
+        block.drop_path1.numbers = None if numbers is None else numbers[:, 2 * index]
+        block.drop_path2.numbers = None if numbers is None else numbers[:, 2 * index + 1]
+
+
+def patches(vit: Any, images: torch.Tensor) -> tuple[torch.Tensor, int, int]:
+    """Patch tokens [n, rows * columns, d] without position embedding, and the grid's rows and columns."""
+    embedded = vit.patch_embed(images)  # [n, rows, columns, d]: timm's layout where image sizes may vary
+    return embedded.flatten(1, 2), embedded.shape[1], embedded.shape[2]
+
+
+def tokens(vit: Any, images: torch.Tensor) -> torch.Tensor:
+    """All tokens after the last block and the final LayerNorm."""
+    embedded, rows, columns = patches(vit, images)
+    embedded = torch.cat([vit.cls_token.expand(len(images), -1, -1), embedded], dim=1)
+    return encode(vit, embedded + resized_pos_embed(vit.pos_embed, rows, columns))
+
+
+def encode(vit: Any, embedded: torch.Tensor) -> torch.Tensor:
+    """Blocks and final LayerNorm over embedded tokens."""
+    encoded: torch.Tensor = vit.norm(vit.blocks(vit.norm_pre(embedded)))
+    return encoded
+
+
+def resized_pos_embed(pos_embed: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Position embedding [1, 1 + side^2, d] for a grid of other size: bicubic, by the scale of the official DINO ((rows + 0.1) / side)."""
+    side = int((pos_embed.shape[1] - 1) ** 0.5)
+    if (rows, columns) == (side, side):
+        return pos_embed
+    grid = pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    scale = ((rows + 0.1) / side, (columns + 0.1) / side)  # 0.1: a floor of 5.999 would lose a row
+    resized = F.interpolate(grid, scale_factor=scale, mode="bicubic").permute(0, 2, 3, 1).flatten(1, 2)
+    return torch.cat([pos_embed[:, :1], resized], dim=1)
+
+
+def sincos_pos_embed(dim: int, side: int) -> torch.Tensor:
+    """The fixed 2-D embedding of MAE: float32 [1, 1 + side^2, dim], zero for the class token.
+
+    The first half of the channels encodes the column, the second the row, each by sines, then cosines, of frequencies
+    10000^(-i / (dim / 4)) (Vaswani et al. 2017).
+    """
+    frequency = 1 / 10000 ** (np.arange(dim // 4) / (dim / 4))
+    row, column = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+    halves = [place.reshape(-1, 1) * frequency for place in (column, row)]
+    grid = np.concatenate([wave(half) for half in halves for wave in (np.sin, np.cos)], axis=1)
+    return torch.from_numpy(np.concatenate([np.zeros((1, dim)), grid])[None].astype(np.float32))
