@@ -92,7 +92,8 @@ def _retry(failed: pd.DataFrame) -> str:
     targets = " ".join(f"results/tissue/{shard}.parquet results/tiles/{shard}.parquet" for shard in sorted(failed["shard"].unique()))
     return (
         "The slides that failed are named in `failures.csv`. "
-        f"To try them, and them alone, once more (finished slides are kept):\n\n```\nsnakemake --profile <profile> --forcerun {targets}\n```"
+        "To try them, and them alone, once more (finished slides are kept):\n\n"
+        f"```\nsnakemake --profile <profile> --forcerun {targets}\n```"
     )
 
 

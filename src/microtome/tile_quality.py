@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import cv2
-import numpy as np
 
 from microtome.config import Tiles
 from microtome.slides import Rgb8
@@ -21,8 +20,9 @@ def measure(tile: Rgb8) -> Quality:
     """Measure a tile [tile_px, tile_px, 3]."""
     grey = cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY)
     mean, sd = cv2.meanStdDev(grey)
-    _, laplacian_sd = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
-    return Quality(float(mean[0, 0]), float(sd[0, 0]), float(np.square(laplacian_sd[0, 0])))
+    laplacian = cv2.Laplacian(grey, cv2.CV_16S)
+    variance = cv2.norm(laplacian, cv2.NORM_L2SQR) / grey.size - cv2.mean(laplacian)[0] ** 2
+    return Quality(float(mean[0, 0]), float(sd[0, 0]), variance)
 
 
 def good_enough(quality: Quality, settings: Tiles) -> bool:

@@ -6,25 +6,23 @@ tile was shifted to begin at a whole pixel.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import simplejpeg
 from numpy.typing import NDArray
 
 from microtome.command_line import run
-from microtome.config import Tiles, TilesSettings
+from microtome.config import TilesSettings
 from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
 from microtome.masks import rasterise, read_geojson
-from microtome.planes import Plane, level_plane, resized
-from microtome.slides import Rgb8, open_slide
+from microtome.slides import open_slide
 from microtome.tile_index import TileRows, write_index
-from microtome.tile_quality import good_enough, measure
+from microtome.tile_source import Place, TileSource, tile_source
 from microtome.tile_tar import TileTar, tile_name
 from microtome.tissue import slides_of_shard, write_table
 from microtome.tissue_mask import tile_fraction
@@ -47,28 +45,8 @@ SCHEMA = pa.schema(
         ("shift_px0", pa.float64()),
     ]
 )
+ANY = 1e-9  # the least fraction that is tissue at all
 SUFFIXES = (".tar", ".arrow")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How tiles are cut from a plane: the side of a tile, and where each column and row begins, all in the plane's pixels."""
-
-    side_px: int
-    x_px: NDArray[np.int64]
-    y_px: NDArray[np.int64]
-    shift_px0: float
-
-
-def cut_at(places: TileGrid, plane: Plane) -> Cut:
-    """Move the grid to whole pixels of the plane, none beyond its edge."""
-    side_px = min(round(places.tile_px0 / plane.downsample), *plane.size_px)
-    x_px, y_px = (
-        np.minimum(np.rint(origin / plane.downsample).astype(np.int64), size - side_px)
-        for origin, size in zip((places.x_px0, places.y_px0), plane.size_px, strict=True)
-    )
-    shifts = [np.abs(x_px * plane.downsample - places.x_px0).max(), np.abs(y_px * plane.downsample - places.y_px0).max()]
-    return Cut(side_px, x_px, y_px, float(max(shifts)))
 
 
 def make_tiles(slide: str, path: Path, mpp: float, subpixels: int, mask_file: Path, folder: Path, settings: TilesSettings) -> Row:
@@ -77,18 +55,22 @@ def make_tiles(slide: str, path: Path, mpp: float, subpixels: int, mask_file: Pa
     Raises:
         SlideError: the slide, or a place on it, cannot be read.
     """
-    with open_slide(path) as opened:
+    with open_slide(path) as opened, path.open("rb") as file:
         places = tile_grid(*opened.level_sizes_px[0], mpp, settings.grid)
         fraction = tissue_fraction(mask_file, places, subpixels)
-        plane = level_plane(opened, places.tile_px0, settings.grid.tile_px)
-        cut = cut_at(places, plane)
-        rows, dropped, size_b = _store(slide, plane, cut, fraction, folder, settings)
-    row: Row = {"tiles": len(rows), "dropped": dropped, "bytes": size_b, "reader": "openslide", "reader_note": ""}
-    row |= {"mpp_requested": settings.grid.mpp, "mpp": cut.side_px * plane.downsample * mpp / settings.grid.tile_px}
-    row |= {"tile_px": settings.grid.tile_px, "tile_px0": places.tile_px0, "shift_px0": cut.shift_px0}
+        wanted = [(row, column) for row, column in np.argwhere(fraction >= max(settings.tiles.min_tissue_fraction, ANY)).tolist()]
+        source, note = tile_source(opened, file.fileno(), places, wanted, settings)
+        rows, size_b = _store(slide, source, wanted, fraction, folder)
+    row: Row = {"tiles": len(rows), "dropped": len(wanted) - len(rows), "bytes": size_b, "reader": source.reader, "reader_note": note}
+    row |= {"mpp_requested": settings.grid.mpp, "mpp": source.cut.side_px * source.plane.downsample * mpp / settings.grid.tile_px}
+    row |= {"tile_px": settings.grid.tile_px, "tile_px0": places.tile_px0, "shift_px0": source.cut.shift_px0}
     if not len(rows):
-        row |= {"status": "empty", "reason": f"no tile has enough tissue; {dropped} were blurred or blank"}
+        row |= {"status": "empty", "reason": _why_empty(len(wanted))}
     return row
+
+
+def _why_empty(dropped: int) -> str:
+    return f"all {dropped} tiles are blurred or blank" if dropped else "no tile has enough tissue"
 
 
 def tissue_fraction(mask_file: Path, places: TileGrid, subpixels: int) -> NDArray[np.float32]:
@@ -98,31 +80,19 @@ def tissue_fraction(mask_file: Path, places: TileGrid, subpixels: int) -> NDArra
     return tile_fraction(mask, subpixels)
 
 
-def _store(
-    slide: str, plane: Plane, cut: Cut, fraction: NDArray[np.float32], folder: Path, settings: TilesSettings
-) -> tuple[TileRows, int, int]:
-    """Cut, measure, encode and store the tiles with enough tissue, row by row: their rows, how many were dropped, the tar's bytes."""
-    rows, dropped = TileRows(), 0
+def _store(slide: str, source: TileSource, wanted: Sequence[Place], fraction: NDArray[np.float32], folder: Path) -> tuple[TileRows, int]:
+    """Store the wanted tiles, row by row of the grid; returns their rows and the tar's bytes."""
+    rows, downsample = TileRows(), source.plane.downsample
+    x_px0, y_px0 = ([round(origin * downsample) for origin in origins] for origins in (source.cut.x_px, source.cut.y_px))
     with TileTar(folder / f"{slide}.tar") as tar:
-        for row, column in np.argwhere((fraction > 0) & (fraction >= settings.tiles.min_tissue_fraction)).tolist():
-            x_px, y_px = int(cut.x_px[column]), int(cut.y_px[row])
-            pixels = resized(plane.read(x_px, y_px, cut.side_px), settings.grid.tile_px)
-            quality = measure(pixels)
-            if not good_enough(quality, settings.tiles):
-                dropped += 1
-                continue
-            x_px0, y_px0 = round(x_px * plane.downsample), round(y_px * plane.downsample)
-            data = encoded(pixels, settings.tiles)
-            offset_b = tar.add(tile_name(slide, x_px0, y_px0), data)
-            rows.add(x_px0, y_px0, offset_b, len(data), float(fraction[row, column]), *quality)
+        for place in wanted:
+            tile = source.tile(place)
+            if tile is not None:
+                (row, column), (jpeg, quality) = place, tile
+                offset_b = tar.add(tile_name(slide, x_px0[column], y_px0[row]), jpeg)
+                rows.add(x_px0[column], y_px0[row], offset_b, len(jpeg), fraction[row, column], *quality)
     rows.write(folder / f"{slide}.arrow")
-    return rows, dropped, tar.size_b
-
-
-def encoded(pixels: Rgb8, settings: Tiles) -> bytes:
-    """A tile as a JPEG file."""
-    jpeg = simplejpeg.encode_jpeg(pixels, settings.jpeg_quality, colorsubsampling=settings.jpeg_subsampling)
-    return bytes(jpeg)
+    return rows, tar.size_b
 
 
 def tiles(

@@ -65,7 +65,7 @@ def pen_marks(thumbnail: Rgb8, relative_mpp: float, settings: Tissue) -> Mask:
     blue = vivid & (hue >= settings.pen_blue_hue[0]) & (hue <= settings.pen_blue_hue[1])
     green = vivid & (hue >= settings.pen_green_hue[0]) & (hue <= settings.pen_green_hue[1])
     pen = blue | green | (value <= settings.pen_black_max_value)
-    k_px = max(1, int(relative_mpp * settings.subpixels))
+    k_px = max(1, round(relative_mpp * settings.subpixels))
     eroded = cv2.erode(pen.astype(np.uint8), _ellipse(k_px))
     return cv2.dilate(eroded, _ellipse(3 * k_px)).astype(bool)
 

@@ -1,0 +1,215 @@
+"""The fast path: slides whose levels are JPEG tiles in a TIFF (Aperio, Philips, generic), decoded tile by tile without OpenSlide.
+
+libjpeg decodes a JPEG at 1/2, 1/4 or 1/8 of its size from the low frequencies of each 8 x 8 block, which is close to the mean of the pixels
+(within a grey level) and lies in the same place. So a plane here is a level at one of these scales; every source tile is decoded once.
+OpenSlide says which levels there are and how large; whatever is unusual is left to it.
+"""
+
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+import tifffile
+from numpy.typing import NDArray
+
+from microtome.planes import LevelPlane, fine_enough, resized
+from microtome.slides import Rgb8, Slide, SlideError
+
+VENDORS = ("aperio", "philips", "generic-tiff")
+SPARSE_VENDORS = ("philips",)  # leave out the tiles they did not scan; elsewhere a tile without bytes is unusual
+SCALES = (8, 4, 2, 1)
+CACHE_B = 512 * 2**20  # decoded source tiles: two rows of them on the widest slides
+MAX_TILE_B = 64 * 2**20  # a source tile that claims more bytes is damaged
+MAX_MEAN_DIFFERENCE = 4.0  # grey levels, of one tile from OpenSlide's pixels: wrong colours or places differ by far more
+SOI, EOI = b"\xff\xd8", b"\xff\xd9"
+COLOUR_MARKERS = (b"\xff\xe0", b"\xff\xee")  # JFIF, Adobe: what a tile says about its colours; TIFF has its own say
+
+
+class Unusual(Exception):
+    """The slide is left to OpenSlide; the text is why."""
+
+
+@dataclass(frozen=True)
+class JpegLevel:
+    """A level of JPEG tiles; `head` (start, colour marker, tables) goes before each tile's bytes without their own start."""
+
+    size_px: tuple[int, int]
+    tile_px: tuple[int, int]
+    offsets_b: NDArray[np.int64]
+    sizes_b: NDArray[np.int64]
+    head: bytes
+    downsample: float
+
+
+def jpeg_levels(slide: Slide) -> list[JpegLevel]:
+    """The slide's levels as JPEG tiles.
+
+    Raises:
+        Unusual: it is not a TIFF whose every level is JPEG tiles of 8-bit RGB or YCbCr.
+    """
+    if slide.vendor not in VENDORS:
+        raise Unusual(f"{slide.vendor} slides are not JPEG tiles in a TIFF")
+    try:
+        with tifffile.TiffFile(slide.path) as file:
+            pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
+            return [_level(_page_of(pages, slide, level), slide, level) for level in range(len(slide.downsamples))]
+    except (tifffile.TiffFileError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise Unusual(f"its TIFF tags are unusual: {error}") from error
+
+
+def _page_of(pages: list[tifffile.TiffPage], slide: Slide, level: int) -> tifffile.TiffPage:
+    """The page of a level: of its size, or (Philips pads levels to whole tiles) larger by less than a tile."""
+    width, height = slide.level_sizes_px[level]
+    fitting = [p for p in pages if 0 <= p.imagewidth - width < p.tilewidth and 0 <= p.imagelength - height < p.tilelength]
+    exact = [page for page in fitting if (page.imagewidth, page.imagelength) == (width, height)]
+    found = exact or (fitting if slide.vendor == "philips" else [])
+    if len(found) != 1:
+        raise Unusual(f"{len(found)} tiled TIFF pages have the size of level {level}")
+    return found[0]
+
+
+def _level(page: tifffile.TiffPage, slide: Slide, level: int) -> JpegLevel:
+    if page.compression != tifffile.COMPRESSION.JPEG:
+        raise Unusual(f"level {level} is not JPEG but {tifffile.COMPRESSION(page.compression).name}")
+    if page.photometric not in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR):
+        raise Unusual(f"level {level} is coded as {tifffile.PHOTOMETRIC(page.photometric).name}")
+    if (page.samplesperpixel, page.bitspersample, page.planarconfig) != (3, 8, tifffile.PLANARCONFIG.CONTIG):
+        raise Unusual(f"level {level} is not of three interleaved 8-bit samples")
+    columns, rows = -(-page.imagewidth // page.tilewidth), -(-page.imagelength // page.tilelength)
+    offsets_b, sizes_b = np.array(page.dataoffsets, np.int64), np.array(page.databytecounts, np.int64)
+    if not len(offsets_b) == len(sizes_b) == columns * rows:
+        raise Unusual(f"level {level} lists {len(offsets_b)} tiles, {columns} x {rows} expected")
+    if slide.vendor not in SPARSE_VENDORS and not sizes_b.all():
+        raise Unusual(f"level {level} has tiles without bytes")
+    tables = (page.jpegtables or SOI + EOI)[len(SOI) : -len(EOI)]
+    head = SOI + _adobe_marker(page.photometric == tifffile.PHOTOMETRIC.YCBCR) + tables
+    tile_px = page.tilewidth, page.tilelength
+    return JpegLevel(slide.level_sizes_px[level], tile_px, offsets_b, sizes_b, head, slide.downsamples[level])
+
+
+def _adobe_marker(ycbcr: bool) -> bytes:
+    """The marker that tells a decoder the colour coding, which TIFF keeps in a tag: YCbCr or RGB."""
+    return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([ycbcr])
+
+
+def complete_jpeg(head: bytes, tile: bytes) -> bytes:
+    """A tile's bytes with its level's head, as a JPEG file of its own. Raises ValueError where `tile` is no JPEG."""
+    if tile[:2] != SOI:
+        raise ValueError(f"not a JPEG: starts with {tile[:2].hex(' ') or 'nothing'}")
+    at = 2
+    while tile[at : at + 2] in COLOUR_MARKERS:
+        at += 2 + int.from_bytes(tile[at + 2 : at + 4])
+    return head + tile[at:]
+
+
+class JpegPlane:
+    """A level at 1/`scale` of its size; its pixels are `downsample` level-0 pixels wide."""
+
+    def __init__(self, descriptor: int, level: JpegLevel, scale: int) -> None:
+        self.level, self.scale = level, scale
+        self.downsample = level.downsample * scale
+        self.size_px = level.size_px[0] // scale, level.size_px[1] // scale
+        self.tile_px = level.tile_px[0] // scale, level.tile_px[1] // scale
+        self._columns = -(-level.size_px[0] // level.tile_px[0])
+        self._descriptor = descriptor
+        self._offsets_b, self._sizes_b = level.offsets_b.tolist(), level.sizes_b.tolist()  # single numbers are faster from lists
+        self._decoded: OrderedDict[int, Rgb8] = OrderedDict()
+        self._capacity = max(4, CACHE_B // (3 * self.tile_px[0] * self.tile_px[1]))
+
+    def read(self, x_px: int, y_px: int, side_px: int) -> Rgb8:
+        """The square region [side_px, side_px, 3] at (x_px, y_px), laid together from source tiles."""
+        region = np.empty((side_px, side_px, 3), np.uint8)
+        width, height = self.tile_px
+        for row in range(y_px // height, (y_px + side_px - 1) // height + 1):
+            top, bottom = max(row * height, y_px), min((row + 1) * height, y_px + side_px)
+            for column in range(x_px // width, (x_px + side_px - 1) // width + 1):
+                left, right = max(column * width, x_px), min((column + 1) * width, x_px + side_px)
+                tile = self._tile(row, column)
+                part = tile[top - row * height : bottom - row * height, left - column * width : right - column * width]
+                region[top - y_px : bottom - y_px, left - x_px : right - x_px] = part
+        return region
+
+    def _tile(self, row: int, column: int) -> Rgb8:
+        number = row * self._columns + column
+        if number in self._decoded:
+            self._decoded.move_to_end(number)
+            return self._decoded[number]
+        if len(self._decoded) >= self._capacity:
+            self._decoded.popitem(last=False)
+        tile = np.full((self.tile_px[1], self.tile_px[0], 3), 255, np.uint8)
+        jpeg = self.source_jpeg(row, column)
+        if jpeg is not None:
+            self._decode(jpeg, tile, row, column)
+        self._decoded[number] = tile
+        return tile
+
+    def source_jpeg(self, row: int, column: int) -> bytes | None:
+        """A source tile as a JPEG file, its coded pixels untouched; None where it was not scanned.
+
+        Raises:
+            SlideError: its bytes are not there, or no JPEG.
+        """
+        number = row * self._columns + column
+        size_b, offset_b = self._sizes_b[number], self._offsets_b[number]
+        if size_b == 0:
+            return None
+        if size_b > MAX_TILE_B:
+            raise self._unreadable(row, column, f"it claims {size_b} bytes")
+        data = os.pread(self._descriptor, size_b, offset_b)
+        if len(data) != size_b:
+            raise self._unreadable(row, column, f"{len(data)} of its {size_b} bytes at {offset_b} are in the file")
+        try:
+            return complete_jpeg(self.level.head, data)
+        except ValueError as error:
+            raise self._unreadable(row, column, str(error)) from error
+
+    def check_size(self, jpeg: bytes, row: int, column: int) -> None:
+        """Raise SlideError unless the JPEG's header can be read and states the size of a source tile."""
+        try:
+            height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
+        except ValueError as error:
+            raise self._unreadable(row, column, str(error)) from error
+        if (width, height) != self.level.tile_px:
+            raise self._unreadable(row, column, f"it is {width} x {height} px")
+
+    def _decode(self, jpeg: bytes, tile: Rgb8, row: int, column: int) -> None:
+        """Decode into `tile`, whose size says the scale; the buffer keeps a file that claims to be huge from taking memory."""
+        try:
+            decoded = simplejpeg.decode_jpeg(jpeg, "RGB", min_height=tile.shape[0], min_width=tile.shape[1], buffer=tile)
+        except ValueError as error:
+            raise self._unreadable(row, column, str(error)) from error
+        if decoded.shape != tile.shape:
+            raise self._unreadable(row, column, f"it is {decoded.shape[1]} x {decoded.shape[0]} px, not {tile.shape[1]} x {tile.shape[0]}")
+
+    def _unreadable(self, row: int, column: int, why: str) -> SlideError:
+        x_px0, y_px0 = (round(n * side * self.downsample) for n, side in zip((column, row), self.tile_px, strict=True))
+        return SlideError(f"cannot read the JPEG tile at ({x_px0}, {y_px0}) of the level with downsample {self.level.downsample:g}: {why}")
+
+
+def jpeg_plane(slide: Slide, descriptor: int, tile_px0: float, tile_px: int) -> JpegPlane:
+    """The coarsest level and scale at which a tile still covers `tile_px` whole pixels; `descriptor` is the slide's open file.
+
+    Raises:
+        Unusual: why the slide has to be read by OpenSlide.
+    """
+    levels = jpeg_levels(slide)
+    candidates = [(level, scale) for level in levels for scale in SCALES if not (level.tile_px[0] % scale or level.tile_px[1] % scale)]
+    fine = [(level, scale) for level, scale in candidates if fine_enough(level.downsample * scale, tile_px0, tile_px)]
+    level, scale = max(fine, key=lambda pair: (pair[0].downsample * pair[1], -pair[1]), default=(levels[0], 1))
+    return JpegPlane(descriptor, level, scale)
+
+
+def check_agreement(plane: JpegPlane, slide: Slide, x_px: int, y_px: int, side_px: int) -> None:
+    """Compare one tile with what OpenSlide reads there.
+
+    Raises:
+        Unusual: colours or places differ, or OpenSlide cannot read it.
+    """
+    level = slide.downsamples.index(plane.level.downsample)
+    theirs = LevelPlane(slide, level).read(x_px * plane.scale, y_px * plane.scale, side_px * plane.scale)
+    ours = plane.read(x_px, y_px, side_px)
+    difference = float(np.abs(ours.astype(np.int16) - resized(theirs, side_px)).mean())
+    if difference > MAX_MEAN_DIFFERENCE:
+        raise Unusual(f"its JPEG tiles differ from what OpenSlide reads by {difference:.1f} grey levels")
