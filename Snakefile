@@ -19,6 +19,7 @@ include: "rules/figures.smk"
 localrules:
     all,
     cohort,
+    pretrain,
     splits,
     figure_pretraining,
     figure_convergence,

@@ -7,7 +7,12 @@ rule splits:
     "The train and validation slides of each Monte-Carlo split of a task."
     input:
         task=lambda wildcards: CONFIG.tasks[wildcards.task].table,
-        slides=ancient("results/cohort/slides.parquet"),
+        slides=lambda wildcards: settled(
+            "results/cohort/slides.parquet",
+            f"results/splits/{wildcards.task}.csv",
+            SPLITS,
+            JOBS.task_digest(wildcards.task, PATIENT_COLUMNS),
+        ),
         code=code("splits", "tasks"),
     output:
         splits="results/splits/{task}.csv",
@@ -18,7 +23,7 @@ rule splits:
     conda:
         "../envs/microtome.yaml"
     params:
-        settings=JOBS.splits_settings().json_text(),
+        settings=SPLITS,
         patients=lambda wildcards: JOBS.task_digest(wildcards.task, PATIENT_COLUMNS),
     shell:
         "python -m microtome.splits"
@@ -34,9 +39,17 @@ rule gma:
     input:
         splits="results/splits/{task}.csv",
         weights=lambda wildcards: JOBS.weights(wildcards.encoder),
-        features=lambda wildcards: ancient(
-            expand("results/features/{encoder}/{shard}.parquet", encoder=wildcards.encoder, shard=JOBS.task_shards(wildcards.task))
-        ),
+        features=lambda wildcards: [
+            settled(
+                f"results/features/{wildcards.encoder}/{shard}.parquet",
+                f"results/gma/{wildcards.task}/{wildcards.encoder}/runs.csv",
+                GMA,
+                JOBS.encoder_settings(wildcards.encoder).json_text(),
+                JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
+                JOBS.tile_settings_digest,
+            )
+            for shard in JOBS.task_shards(wildcards.task)
+        ],
     output:
         runs="results/gma/{task}/{encoder}/runs.csv",
         predictions="results/gma/{task}/{encoder}/predictions.parquet",
@@ -48,7 +61,7 @@ rule gma:
     conda:
         "../envs/microtome.yaml"
     params:
-        settings=JOBS.gma_settings().json_text(),
+        settings=GMA,
         encoder=lambda wildcards: JOBS.encoder_settings(wildcards.encoder).json_text(),
         slides=lambda wildcards: JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
         tiles=JOBS.tile_settings_digest,

@@ -15,6 +15,7 @@ from microtome.config import load_config
 from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
 from microtome.errors import UserError
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 
 try:
     CONFIG = load_config(config)
@@ -36,6 +37,17 @@ def code(*modules):
     return [os.path.join(SOURCE, "microtome", f"{module}.py") for module in modules]
 
 
+def settled(file, output, *params):
+    """`file`, taken by ancient() where `output` is there and was made with these params.
+
+    So a table that many jobs share can be written again and only the jobs whose own rows or settings changed run again. Not simply ancient():
+    where the producer of an ancient input runs, Snakemake (9.27) does not look whether the job itself has a reason to run.
+    """
+    recorded = workflow.persistence.params(IOFile(output, rule=None))
+    stale = recorded is not None and any(repr(param) not in recorded for param in params)
+    return file if stale or not os.path.exists(output) else ancient(file)
+
+
 def previous_state(wildcards):
     """The state that a pseudo-epoch starts from: none for the first."""
     before = int(wildcards.pseudo_epoch) - 1
@@ -43,5 +55,10 @@ def previous_state(wildcards):
 
 
 TASK_TABLES = " ".join(str(task.table) for task in CONFIG.tasks.values())
+TISSUE = JOBS.tissue_settings().json_text()
+TILES = JOBS.tiles_settings().json_text()
+SCHEDULE = JOBS.schedule_settings().json_text()
+SPLITS = JOBS.splits_settings().json_text()
+GMA = JOBS.gma_settings().json_text()
 FIGURES = ["pretraining", "convergence", "checkpoints"]
 TABLES = ["cohort", "tasks", "auc"]

@@ -6,7 +6,12 @@
 rule features:
     "The features of one encoder for the task slides of one feature shard, a file a slide."
     input:
-        catalog=ancient("results/catalog/slides.parquet"),
+        catalog=lambda wildcards: settled(
+            "results/catalog/slides.parquet",
+            f"results/features/{wildcards.encoder}/{wildcards.shard}.parquet",
+            JOBS.encoder_settings(wildcards.encoder).json_text(),
+            JOBS.features_digest(wildcards.shard),
+        ),
         weights=lambda wildcards: JOBS.weights(wildcards.encoder),
     output:
         table="results/features/{encoder}/{shard}.parquet",

@@ -20,11 +20,33 @@ rule pretrain:
         "benchmarks/pretrain/{run}/{pseudo_epoch}.tsv"
     conda:
         "../envs/microtome.yaml"
+    # Where its processes run, from the profile: nodes=0 is this machine. `launch` starts them, on Slurm by submitit.
+    resources:
+        nodes=0,
+        processes=1,
+        gpus=0,
+        cpus=1,
+        mem_mb=4000,
+        runtime=60,
+        slurm_partition="",
+        slurm_account="",
     params:
         settings=lambda wildcards: JOBS.pretrain_settings(wildcards.run).json_text(),
         previous=lambda wildcards, input: f"--previous {input.previous}" if input.previous else "",
+        slurm_logs="logs/slurm/pretrain/{run}/{pseudo_epoch}",
         work=lambda wildcards, output: os.path.join(os.path.dirname(output.state), "work"),
     shell:
+        "python -m microtome.launch"
+        " --folder {params.slurm_logs}"
+        " --nodes {resources.nodes}"
+        " --processes {resources.processes}"
+        " --gpus {resources.gpus}"
+        " --cpus {resources.cpus}"
+        " --mem-mb {resources.mem_mb}"
+        " --runtime-min {resources.runtime}"
+        " --partition={resources.slurm_partition}"
+        " --account={resources.slurm_account}"
+        " -- "
         "python -m microtome.pretrain"
         " --schedule {input.schedule}"
         " {params.previous}"
@@ -35,6 +57,6 @@ rule pretrain:
         " --work {params.work}"
         f" --save-every-minutes {CONFIG.pretrain.save_every_minutes}"
         f" --max-batch {CONFIG.pretrain.max_batch_per_process}"
-        " --workers {threads}"
+        " --workers {resources.cpus}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"

@@ -2,13 +2,13 @@
 # in:  results/catalog, results/tiles (memory-mapped indexes)
 # out: results/schedule
 #
-# Schedules are frozen. They take the catalog by ancient(): slides that come later enter when `schedule.version` is raised, and not before.
+# Schedules are frozen: a catalog that is written again does not make them again. Slides that come later enter when `schedule.version` is raised, and not before.
 
 
 rule schedule_quota:
     "How many tiles each slide gives to each pseudo-epoch, so that organs are balanced."
     input:
-        catalog=ancient("results/catalog/slides.parquet"),
+        catalog=lambda wildcards: settled("results/catalog/slides.parquet", "results/schedule/quota/slides.parquet", SCHEDULE),
     output:
         quota="results/schedule/quota/slides.parquet",
         balance="results/schedule/quota/balance.csv",
@@ -19,7 +19,7 @@ rule schedule_quota:
     conda:
         "../envs/microtome.yaml"
     params:
-        settings=JOBS.schedule_settings().json_text(),
+        settings=SCHEDULE,
         task_tables=[str(CONFIG.tasks[task].table) for task in CONFIG.schedule.exclude_tasks],
     shell:
         "python -m microtome.schedule_quota"
@@ -44,7 +44,7 @@ rule schedule:
     conda:
         "../envs/microtome.yaml"
     params:
-        settings=JOBS.schedule_settings().json_text(),
+        settings=SCHEDULE,
         tiles="results/tiles",
     shell:
         "python -m microtome.schedule"

@@ -34,7 +34,9 @@ rule cohort:
 rule tissue:
     "Where the tissue is on the slides of a shard: polygons that QuPath opens, an overlay to judge, and a row a slide."
     input:
-        slides=ancient("results/cohort/slides.parquet"),
+        slides=lambda wildcards: settled(
+            "results/cohort/slides.parquet", f"results/tissue/{wildcards.shard}.parquet", TISSUE, JOBS.slides_digest(wildcards.shard)
+        ),
         masks=lambda wildcards: JOBS.masks(wildcards.shard),
     output:
         table="results/tissue/{shard}.parquet",
@@ -45,7 +47,7 @@ rule tissue:
     conda:
         "../envs/microtome.yaml"
     params:
-        settings=JOBS.tissue_settings().json_text(),
+        settings=TISSUE,
         slides=lambda wildcards: JOBS.slides_digest(wildcards.shard),
         folder=lambda wildcards, output: os.path.splitext(output.table)[0],
     shell:
@@ -63,7 +65,9 @@ rule tissue:
 rule tiles:
     "The tissue tiles of a shard's slides, a tar of JPEG files a slide, and where each tile lies in it."
     input:
-        slides=ancient("results/cohort/slides.parquet"),
+        slides=lambda wildcards: settled(
+            "results/cohort/slides.parquet", f"results/tiles/{wildcards.shard}.parquet", TILES, JOBS.slides_digest(wildcards.shard)
+        ),
         tissue="results/tissue/{shard}.parquet",
     output:
         table="results/tiles/{shard}.parquet",
@@ -75,7 +79,7 @@ rule tiles:
     conda:
         "../envs/microtome.yaml"
     params:
-        settings=JOBS.tiles_settings().json_text(),
+        settings=TILES,
         slides=lambda wildcards: JOBS.slides_digest(wildcards.shard),
         masks=lambda wildcards, input: os.path.splitext(input.tissue)[0],
         folder=lambda wildcards, output: os.path.splitext(output.table)[0],
