@@ -1,0 +1,85 @@
+"""What the tests of pretraining share: the published recipes, small ones, and schedules over tiles drawn here."""
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from microtome.config import PretrainSettings
+from microtome.recipes import Dino, Mae, RunRecipe
+from microtome.schedule_file import ROW, write_schedule
+
+CONFIG: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text())["pretrain"]
+Recipe = TypeVar("Recipe", Dino, Mae)
+SMALL = {
+    "dino": {
+        "global_crops_px": 32,
+        "local_crops": 3,
+        "local_crops_px": 16,
+        "head_hidden": 32,
+        "head_bottleneck": 16,
+        "out_dim": 64,
+        "warmup_epochs": 0.5,
+        "freeze_last_layer_epochs": 0.5,
+        "lr_per_256": 0.01,
+    },
+    "mae": {
+        "crop_px": 32,
+        "mask_ratio": 0.5,
+        "decoder_dim": 32,
+        "decoder_depth": 1,
+        "decoder_heads": 2,
+        "warmup_epochs": 0.5,
+        "lr_per_256": 0.01,
+    },
+}
+
+
+def published(name: str, kind: type[Recipe]) -> tuple[Recipe, RunRecipe]:
+    """A published run of `config/config.yaml`."""
+    run = {key: value for key, value in CONFIG["runs"][name].items() if key != "pseudo_epochs"}
+    return kind.model_validate(CONFIG["recipes"][run["recipe"]]), RunRecipe.model_validate(run)
+
+
+def small_settings(algorithm: str, global_batch: int = 8, **recipe: Any) -> PretrainSettings:
+    """Settings of a run that trains in seconds: a ViT-tiny on crops of 32 px, everything else as published."""
+    run = {"recipe": algorithm, "model": "vit_tiny_patch16_224", "init": "random", "schedule_epochs": 4, "precision": "fp32"}
+    return PretrainSettings.model_validate(
+        {
+            "seed": 0,
+            "run": {**run, "global_batch": global_batch},
+            "recipe": {**CONFIG["recipes"][algorithm], **SMALL[algorithm], **recipe},
+            "monitor": {"action": "warn", "min_entropy_fraction": 0.0, "min_rankme": 0.0},
+        }
+    )
+
+
+def drawn_tile(rng: np.random.Generator, px: int) -> np.ndarray:
+    """A tile of pink ground with dark spots: uint8 [px, px, 3]."""
+    tile = np.full((px, px, 3), (225, 170, 200), dtype=np.float64)
+    rows, columns = np.mgrid[:px, :px]
+    for row, column, radius in zip(*rng.random((2, 12)) * px, 2 + 4 * rng.random(12), strict=True):
+        tile[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = (90, 40, 130)
+    return (tile + rng.normal(0, 8, tile.shape)).clip(0, 255).astype(np.uint8)
+
+
+def make_schedules(folder: Path, images: list[np.ndarray], epochs: int) -> list[Path]:
+    """Schedules 1 ... `epochs` of all `images` in different orders: `folder`/1.arrow, ..."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = np.zeros(len(images), ROW)
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for number, image in enumerate(images):
+            jpeg = io.BytesIO()
+            Image.fromarray(image).save(jpeg, "JPEG", quality=90)
+            member = tarfile.TarInfo(f"a_x{number}_y0.jpg")
+            member.size = jpeg.tell()
+            rows[number] = (0, number, tar.offset // 512 + 1, member.size)
+            tar.addfile(member, io.BytesIO(jpeg.getvalue()))
+    paths = [folder / f"{epoch}.arrow" for epoch in range(1, epochs + 1)]
+    for epoch, path in enumerate(paths):
+        write_schedule(path, np.random.default_rng(epoch).permutation(rows), [str(folder / "a.tar")], images[0].shape[0])
+    return paths
