@@ -59,6 +59,7 @@ def _task_slide(seed: int, i: int, pairs: int, organs: list[str], size: float) -
     aligned = (positive + pair + pair // len(organs)) % 2  # one of each pair, and one half of each class of the other task
     fine = pair % 5 in (1, 3)
     pen = {2: "blue", 3: "green"}.get(i)
+    pieces = min(1 + pair % 3, max(1, int(3 * size**2)))  # none so small that it would be dropped
     organ = organs[pair % len(organs)]
     return DemoSlide(
         slide=f"{organ.replace(' ', '')}_{i:02d}",
@@ -68,7 +69,7 @@ def _task_slide(seed: int, i: int, pairs: int, organs: list[str], size: float) -
         origin="second institution" if second else "first institution",
         scanner="scanner A" if fine else "scanner B",
         pretrain=not second,
-        drawing=Drawing((seed, i), pair, organ, 0.25 if fine else 0.5, size, 1 + pair % 3, bool(positive), bool(aligned), pen),
+        drawing=Drawing((seed, i), pair, organ, 0.25 if fine else 0.5, size, pieces, bool(positive), bool(aligned), pen),
         texture=positive,
         alignment=aligned,
     )
