@@ -123,8 +123,35 @@ def test_a_broken_tar_names_tile_slide_file_and_offset(tmp_path: Path, workers: 
     with pytest.raises(UserError, match=f"^{where}: expected a JPEG of 32 x 32 px, found "):
         batches(tmp_path / "1.arrow", workers=workers)
     Path(tile.tar).unlink()
-    with pytest.raises(UserError, match=f"^{where}: cannot be read: No such file or directory"):
+    with pytest.raises(UserError, match=f"^{where}: cannot be opened: No such file or directory"):
         batches(tmp_path / "1.arrow", workers=workers)
+
+
+def replaced_batches(schedule: Path, max_replaced: int, workers: int = 0) -> list[TileBatch]:
+    return list(tile_batches(schedule, GLOBAL_BATCH, 0, 1, 0, 5, workers, max_replaced))
+
+
+def test_a_stand_in_is_the_tile_half_a_schedule_further_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    schedule = make(tmp_path)
+    expected = by_pillow(schedule)
+    bad = Schedule(schedule)[100]  # 100 + 65 - 130 = 35
+    with Path(bad.tar).open("r+b") as tar:
+        tar.seek(bad.offset_b)
+        tar.write(bytes(bad.size_b))
+    with pytest.raises(UserError, match=f"^tile {bad.tile} of slide"):
+        replaced_batches(schedule, 0)
+    found = replaced_batches(schedule, 1)
+    assert images_by_position(found) == {p: image for p, image in {**expected, 100: expected[35]}.items() if p < 120}
+    assert [len(batch.replaced) for batch in found if 100 in batch.positions] == [1]
+    assert f"Replaced, 1 of at most 1: tile {bad.tile} of slide {Path(bad.tar).stem}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stand_ins_are_limited(tmp_path: Path, workers: int) -> None:
+    schedule = make(tmp_path)
+    Path(Schedule(schedule)[0].tar).unlink()
+    with pytest.raises(UserError, match=r"tiles could not be read, at most 3 may be replaced\. The last: tile \d+ of slide"):
+        replaced_batches(schedule, 3, workers)
 
 
 TILE = ScheduledTile("results/tiles/0/a.tar", 7, 512, 999)

@@ -27,7 +27,7 @@ from microtome.tile_index import read_rows
 from microtome.tile_tar import BLOCK_B
 
 Rows = npt.NDArray[Any]  # dtype ROW
-WINDOW_BLOCKS = 64
+WINDOW_BLOCKS = 16
 REMEDY = "The tiles are not those the quotas were planned with: raise schedule.version to plan anew."
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 from collections import OrderedDict
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -17,28 +18,37 @@ REMEDY = "Make the slide's tiles again; if they were made again since the schedu
 
 
 class TileFiles:
-    """Reads tiles by offset; the tars used last stay open, at most `OPEN_FILES`."""
+    """Reads tiles by offset; the tars used last stay open, at most `OPEN_FILES`. Raises UserError where one is not there or too short."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, int] = OrderedDict()
 
+    def expect(self, tile: ScheduledTile) -> None:
+        """Have the kernel fetch a tile that is read soon: what is asked for together is fetched at the same time."""
+        with suppress(UserError):  # `read` will say it
+            os.posix_fadvise(self._descriptor(tile), tile.offset_b, tile.size_b, os.POSIX_FADV_WILLNEED)
+
     def read(self, tile: ScheduledTile) -> bytes:
-        """The JPEG file of a tile. Raises UserError where the tar is not there or too short."""
+        """The JPEG file of a tile."""
+        descriptor = self._descriptor(tile)
         try:
-            data = os.pread(self._descriptor(tile.tar), tile.size_b, tile.offset_b)
+            data = os.pread(descriptor, tile.size_b, tile.offset_b)
         except OSError as error:
             raise UserError(f"{tile}: cannot be read: {error.strerror}. {REMEDY}") from None
         if len(data) != tile.size_b:
             raise UserError(f"{tile}: expected {tile.size_b} bytes, found {len(data)} before the end of the file. {REMEDY}")
         return data
 
-    def _descriptor(self, tar: str) -> int:
-        if tar not in self._open:
-            self._open[tar] = os.open(tar, os.O_RDONLY)
+    def _descriptor(self, tile: ScheduledTile) -> int:
+        if tile.tar not in self._open:
+            try:
+                self._open[tile.tar] = os.open(tile.tar, os.O_RDONLY)
+            except OSError as error:
+                raise UserError(f"{tile}: cannot be opened: {error.strerror}. {REMEDY}") from None
             if len(self._open) > OPEN_FILES:
                 os.close(self._open.popitem(last=False)[1])
-        self._open.move_to_end(tar)
-        return self._open[tar]
+        self._open.move_to_end(tile.tar)
+        return self._open[tile.tar]
 
     def close(self) -> None:
         """Close every file."""
