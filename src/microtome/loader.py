@@ -133,7 +133,7 @@ class _RankBatches(Dataset["TileBatch | UserError"]):
 
 
 def _unset_images(count: int, tile_px: int) -> torch.Tensor:
-    """uint8 [count, tile_px, tile_px, 3]. A worker decodes right into memory that the training process sees: nothing is copied, or stays."""
+    """uint8 [count, tile_px, tile_px, 3]. A worker decodes right into memory that the training process sees: nothing is copied or stays."""
     if get_worker_info() is None:
         return torch.empty((count, tile_px, tile_px, 3), dtype=torch.uint8)
     shared = torch.UntypedStorage._new_shared(count * tile_px * tile_px * 3)  # type: ignore[no-untyped-call]
