@@ -11,7 +11,7 @@ rule figure_pretraining:
             for run in CONFIG.pretrain.runs
             for pseudo_epoch in range(1, CONFIG.pretrain.runs[run].pseudo_epochs + 1)
         ],
-        code=code("figure_pretraining", "figure_style"),
+        code=code("figure_pretraining", "figure_style", "runs"),
     output:
         pdf="results/figures/pretraining.pdf",
         png=report(
@@ -40,7 +40,7 @@ rule figure_convergence:
     "Training loss and validation AUC of the aggregators, epoch by epoch: a panel a task, encoders compared."
     input:
         runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
-        code=code("figure_convergence", "figure_style", "statistics"),
+        code=code("figure_convergence", "figure_style", "runs", "statistics"),
     output:
         pdf="results/figures/convergence.pdf",
         png=report(
@@ -69,7 +69,7 @@ rule figure_checkpoints:
     "Validation AUC at each checkpoint of a run, as distributions over splits, with the baselines beside."
     input:
         runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
-        code=code("figure_checkpoints", "figure_style", "statistics"),
+        code=code("figure_checkpoints", "figure_style", "runs"),
     output:
         pdf="results/figures/checkpoints.pdf",
         png=report(
@@ -100,7 +100,7 @@ rule tables:
         catalog="results/catalog/slides.parquet",
         splits=expand("results/splits/{task}.csv", task=JOBS.tasks),
         runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
-        code=code("tables", "statistics"),
+        code=code("tables", "runs"),
     output:
         cohort=report("results/tables/cohort.csv", caption="captions/cohort.rst", category="Cohort", labels={"table": "Cohort by organ"}),
         tasks=report("results/tables/tasks.csv", caption="captions/tasks.rst", category="Cohort", labels={"table": "Tasks"}),

@@ -1,0 +1,88 @@
+"""Figure 1: the training loss of each run, a panel a run, since losses of different methods share no scale.
+
+Along x: pseudo-epochs (below), optimizer steps (further below) and ImageNet epochs of 1,281,167 images (above). The line is the mean loss
+of up to `MAX_BINS` equal shares of the steps; points are means over whole pseudo-epochs, drawn at their middle.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
+
+from microtome.atomic import write_text
+from microtome.command_line import run
+from microtome.config import FiguresSettings
+from microtome.errors import UserError
+from microtome.figure_style import COLOURS, TWO_COLUMNS_MM, hide_unused, new_figure, save, style
+
+MAX_BINS = 400
+COLUMNS = ["step", "pseudo_epoch", "imagenet_epochs", "loss"]
+PANEL_HEIGHT_MM = 62.0
+
+
+def read_curves(paths: list[Path]) -> pd.DataFrame:
+    """The curves of `pretrain/{run}/{pseudo_epoch}/curve.csv`, one after the other: run + `COLUMNS`, a row a logged step."""
+    if not paths:
+        raise UserError("--curves: found none, expected the curve.csv of at least one pseudo-epoch. Configure a run under pretrain.runs.")
+    curves = pd.concat([pd.read_csv(path)[COLUMNS].assign(run=path.parent.parent.name) for path in paths])
+    return curves.sort_values("step", kind="stable").sort_values("run", kind="stable", key=lambda run: run.map(_order(paths)))
+
+
+def _order(paths: list[Path]) -> dict[str, int]:
+    return {name: i for i, name in enumerate(dict.fromkeys(path.parent.parent.name for path in paths))}
+
+
+def drawn(curves: pd.DataFrame) -> pd.DataFrame:
+    """What is drawn: run, series ("share of steps" or "pseudo-epoch"), step, pseudo_epoch, imagenet_epochs (means within), loss (mean)."""
+    parts = []
+    for name, curve in curves.groupby("run", sort=False):
+        share = np.arange(len(curve)) * min(MAX_BINS, len(curve)) // len(curve)
+        whole = np.ceil(curve["pseudo_epoch"].to_numpy() - 1e-9).astype(int)
+        for series, group in (("share of steps", share), ("pseudo-epoch", whole)):
+            parts.append(curve[COLUMNS].groupby(group).mean().assign(run=name, series=series))
+    return pd.concat(parts, ignore_index=True)[["run", "series", *COLUMNS]]
+
+
+def draw_panel(panel: Axes, curve: pd.DataFrame, colour: str) -> None:
+    """One run: `curve` has the rows of `drawn` of that run."""
+    line, points = (curve[curve["series"] == series] for series in ("share of steps", "pseudo-epoch"))
+    panel.plot(line["pseudo_epoch"], line["loss"], color=colour, linewidth=0.7, alpha=0.55)
+    panel.plot(points["pseudo_epoch"], points["loss"], "o", color=colour, markersize=2.8)
+    panel.set_title(str(curve["run"].iloc[0]))
+    panel.set_xlabel("pseudo-epochs")
+    panel.set_ylabel("training loss")
+    panel.set_xlim(left=0)
+    panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    last = line.iloc[-1]
+    images, steps = last["imagenet_epochs"] / last["pseudo_epoch"], last["step"] / last["pseudo_epoch"]
+    above = panel.secondary_xaxis("top", functions=(lambda x: x * images, lambda x: x / images))
+    above.set_xlabel("ImageNet epochs")
+    above.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    below = panel.secondary_xaxis(-0.28, functions=(lambda x: x * steps, lambda x: x / steps))
+    below.set_xlabel("steps")
+    below.xaxis.set_major_formatter(EngFormatter(sep=""))
+    for axis in (above, below):
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def figure_pretraining(curves: list[Path], pdf: Path, png: Path, csv: Path, settings: FiguresSettings) -> None:
+    """Draw the training loss of every run."""
+    table = drawn(read_curves(curves))
+    runs = list(table["run"].unique())
+    columns = min(3, len(runs))
+    rows = -(-len(runs) // columns)
+    width_mm = TWO_COLUMNS_MM * min(1.0, 0.5 * columns)
+    with style():
+        figure = new_figure(width_mm, PANEL_HEIGHT_MM * rows)
+        panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+        for i, name in enumerate(runs):
+            draw_panel(panels[i], table[table["run"] == name], COLOURS[i % len(COLOURS)])
+        hide_unused(panels, len(runs))
+        save(figure, pdf, png)
+    write_text(csv, table.to_csv(index=False))
+
+
+if __name__ == "__main__":
+    run(figure_pretraining)

@@ -1,0 +1,106 @@
+"""How every figure looks: journal column widths, a sans font of 7 pt, colours that the colour-blind tell apart, and files that are the
+same bytes for the same numbers.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from microtome.atomic import atomic_path
+from microtome.runs import base_name
+
+Line = Literal["-"] | tuple[float, Sequence[float]]
+
+ONE_COLUMN_MM = 89.0
+TWO_COLUMNS_MM = 183.0
+DPI = 300
+GREY = "0.55"
+# Okabe and Ito 2008, without the yellow that a thin line loses on white; after these seven, dashes and other markers tell encoders apart.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+LINES: list[Line] = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))]
+MARKERS = ["o", "s", "^", "D"]
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "axes.linewidth": 0.5,
+    "axes.edgecolor": "0.3",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.color": "0.3",
+    "ytick.color": "0.3",
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3,
+    "pdf.fonttype": 42,  # fonts as outlines that an editor can change
+    "svg.hashsalt": "microtome",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an encoder is drawn with in every figure."""
+
+    colour: str
+    line: Line
+    marker: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all figures, for as long as the context lasts; it must hold until the figure is saved."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs want a literal of every key
+        yield
+
+
+def looks(encoders: Sequence[str]) -> dict[str, Look]:
+    """A look for each encoder or checkpoint id, in order; the checkpoints of a run share one."""
+    names = list(dict.fromkeys(base_name(encoder) for encoder in encoders))
+    rounds = {name: divmod(i, len(COLOURS)) for i, name in enumerate(names)}
+    by_name = {name: Look(COLOURS[i], LINES[n % len(LINES)], MARKERS[n % len(MARKERS)]) for name, (n, i) in rounds.items()}
+    return {encoder: by_name[base_name(encoder)] for encoder in encoders}
+
+
+def new_figure(width_mm: float, height_mm: float) -> Figure:
+    """An empty figure that lays itself out so that nothing overlaps."""
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05, wspace=0.02, hspace=0.03)
+    return Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout=layout)
+
+
+def legend_below(figure: Figure, handles: Sequence[object], labels: Sequence[str], width_mm: float) -> None:
+    """One legend under all panels, in as many columns as the longest label allows."""
+    longest_mm = 9 + 1.35 * max((len(label) for label in labels), default=0)  # the handle, and letters of 6.5 pt
+    columns = max(1, min(len(labels), int(width_mm / longest_mm)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.4)  # type: ignore[call-overload]
+
+
+def hide_unused(panels: Sequence[Axes], used: int) -> None:
+    """Remove the panels of a grid that nothing was drawn in."""
+    for panel in panels[used:]:
+        panel.remove()
+
+
+def save(figure: Figure, pdf: Path, png: Path) -> None:
+    """Write a figure as PDF and PNG, each whole or not at all, without the time at which it was made."""
+    with atomic_path(pdf) as part:
+        figure.savefig(part, format="pdf", metadata={"CreationDate": None})
+    with atomic_path(png) as part:
+        figure.savefig(part, format="png", dpi=DPI)
