@@ -6,7 +6,9 @@ of slides that left the tasks are removed. A slide without tiles, or with one th
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,49 +21,19 @@ from microtome.cohort import shard_of
 from microtome.command_line import run
 from microtome.config import EncoderSettings
 from microtome.encoders import PRECISIONS, TileEncoder, load_encoder, weights_digest
-from microtome.errors import UserError
 from microtome.feature_store import stored_dim, write_features
 from microtome.progress import progress_bar
+from microtome.slide_tiles import SlideTiles, locate, toolkit_attributes
 from microtome.tasks import read_task
-from microtome.tile_batches import SlideTiles, batches
-from microtome.tile_index import read_rows
+from microtome.tile_batches import batches
 
 CPU_BATCH = 16  # tiles whose activations fit a core's cache: a third faster than 64 with ViT-S/16
-MPP_OF_1X = 10.0  # ASSUME: nominal magnification is 10 / mpp (0.25 µm/px is 40x), the convention of the toolkits that read the files
 
 
 def slides_of_shard(tasks: Sequence[Path], shard: str, shards: int) -> list[str]:
     """The slides of the task tables that belong to feature shard `shard`, sorted."""
     slides = {str(slide) for table in tasks for slide in read_task(table)["slide"]}
     return sorted(slide for slide in slides if shard_of(slide, shards) == shard)
-
-
-def slide_tiles(row: Any, tiles: Path) -> SlideTiles:
-    """Where the tiles of a slide are, from its row of the catalog and the mapped index of its shard.
-
-    Raises:
-        UserError: no index, or one with fewer rows than the catalog says.
-    """
-    path = tiles / f"{row.shard}.arrow"
-    if not path.is_file():
-        raise UserError(f"{path}: no such tile index, though the catalog says that {row.slide} has {row.tiles} tiles. Run `tiles` again.")
-    index = read_rows(path).slice(int(row.first_row), int(row.tiles))
-    if len(index) != row.tiles:
-        raise UserError(f"{path}: expected {row.tiles} tiles of {row.slide}, found {len(index)}. Run `tiles` and `catalog` again.")
-    x_px0, y_px0, offset_b, size_b = (index[name].to_numpy() for name in ("x_px0", "y_px0", "offset_b", "size_b"))
-    coords_px0 = np.stack([x_px0, y_px0], axis=1).astype(np.int64)
-    return SlideTiles(str(row.slide), tiles / str(row.shard) / f"{row.slide}.tar", int(row.tile_px), coords_px0, offset_b, size_b)
-
-
-def toolkit_attributes(row: Any, folder: Path) -> dict[str, Any]:
-    """What TRIDENT and CLAM write on `coords`; magnifications are nominal, and left out where the slide's µm/px is not known."""
-    attributes: dict[str, Any] = {"name": row.slide, "savetodir": str(folder), "overlap": 0, "patch_level": 0}
-    attributes |= {"patch_size": int(row.tile_px), "patch_size_level0": round(row.tile_px0)}
-    attributes |= {"level0_width": int(row.width_px0), "level0_height": int(row.height_px0)}
-    if row.mpp_px0 > 0:
-        mpp = row.mpp_px0 * row.tile_px0 / row.tile_px
-        attributes |= {"level0_magnification": round(MPP_OF_1X / row.mpp_px0), "target_magnification": round(MPP_OF_1X / mpp)}
-    return attributes
 
 
 def digest(settings: EncoderSettings, weights: str, tiles: SlideTiles) -> str:
@@ -73,23 +45,32 @@ def digest(settings: EncoderSettings, weights: str, tiles: SlideTiles) -> str:
 def encode(
     encoder: TileEncoder, slides: Sequence[SlideTiles], settings: EncoderSettings, batch: int, workers: int
 ) -> Iterator[tuple[int, NDArray[Any] | str]]:
-    """Each slide's number and features [tiles, d], or the reason why it has none, as soon as its last tile is done."""
+    """Each slide's number and features [tiles, d], or the reason why it has none, as soon as its last tile is done.
+
+    On a CPU each worker encodes what it has decoded, on one core; on a GPU they take turns.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder, precision = encoder.to(device), PRECISIONS[settings.precision]
+    turn: AbstractContextManager[Any] = nullcontext() if device.type == "cpu" else Lock()
+
+    def features_of(images: NDArray[np.uint8]) -> NDArray[Any]:
+        with turn:
+            features: NDArray[Any] = encoder(torch.from_numpy(images).to(device), precision).cpu().numpy()
+        return features.astype(settings.dtype)
+
+    size = min(batch, CPU_BATCH) if device.type == "cpu" else batch
     under_way: list[NDArray[Any]] = []  # features of the slide whose tiles are not all done
     failed: dict[int, str] = {}
     with progress_bar(sum(len(tiles) for tiles in slides), f"features of {settings.name}", "tile") as bar:
-        for images, numbers, broken in batches(slides, batch, workers):
-            parts = torch.split(torch.from_numpy(images), CPU_BATCH if device.type == "cpu" else batch)
-            features = torch.cat([encoder(part.to(device), precision).cpu() for part in parts]).numpy().astype(settings.dtype)
-            failed |= broken
-            for number in np.unique(numbers).tolist():
-                under_way.append(features[numbers == number])
+        for done in batches(slides, size, workers, features_of):
+            failed |= done.failed
+            for number in np.unique(done.slides).tolist():
+                under_way.append(done.values[done.slides == number])
                 if sum(map(len, under_way)) == len(slides[number]):
                     yield number, failed.get(number) or _checked(np.concatenate(under_way), settings)
                     under_way.clear()
-            bar.set_postfix_str(f"{len(slides) - int(numbers[-1])} slides left", refresh=False)
-            bar.update(len(images))
+            bar.set_postfix_str(f"{len(slides) - int(done.slides[-1])} slides left", refresh=False)
+            bar.update(len(done.values))
 
 
 def _checked(features: NDArray[Any], settings: EncoderSettings) -> NDArray[Any] | str:
@@ -104,7 +85,7 @@ def _write_missing(
     weights, todo = weights_digest(encoder), []
     outcome: dict[str, int | str] = {}
     for row in rows.itertuples():
-        where = slide_tiles(row, tiles)
+        where = locate(row, tiles)
         made_from = digest(settings, weights, where)
         dim = stored_dim(folder / f"{where.slide}.h5", len(where), made_from)
         if dim is None:
@@ -138,7 +119,7 @@ def features(
 
     Status and reason are the catalog's for a slide that has no tiles; a slide with a tile that cannot be read has failed here.
     """
-    torch.set_num_threads(workers)
+    torch.set_num_threads(1)  # of each worker
     wanted = pd.DataFrame({"slide": slides_of_shard(slides_of, shard, shards)}, dtype="str")
     rows = wanted.merge(pd.read_parquet(catalog), on="slide", how="left")
     rows["status"] = rows["status"].fillna("failed")

@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from microtome.config import EncoderSettings
 from microtome.encoders import TileEncoder, load_encoder
 from microtome.features import CPU_BATCH, encode
-from microtome.tile_batches import SlideTiles, batches
+from microtome.slide_tiles import SlideTiles
+from microtome.tile_batches import batches
 from microtome.tile_tar import TileTar
 from tests.benchmarks.rows import row, seconds
 
@@ -43,9 +44,8 @@ def input_row(tiles: int) -> dict[str, Any]:
         slides = write_slides(Path(name), 10, tiles // 10)
 
         def ours() -> None:
-            for batch in batches(slides, BATCH, workers=1):
-                for images in torch.from_numpy(batch.images).split(CPU_BATCH):
-                    encoder.prepare(images)
+            for _ in batches(slides, CPU_BATCH, 1, lambda images: encoder.prepare(torch.from_numpy(images)).numpy()):
+                pass
 
         def plain() -> None:
             for slide in slides:
@@ -62,7 +62,9 @@ def end_to_end_row(name: str, slides: int, tiles: int) -> dict[str, Any]:
     encoder = vit_small()
     with tempfile.TemporaryDirectory() as folder:
         stored = write_slides(Path(folder), slides, tiles)
+        torch.set_num_threads(1)  # of each worker
         ours_s = seconds(lambda: list(encode(encoder, stored, settings(), BATCH, cores())))
+        torch.set_num_threads(cores())
         plain_s = seconds(lambda: [plain_features(encoder.model, Path(folder) / slide.slide) for slide in stored])
     total = slides * tiles
     rates = (round(total / ours_s, 1), "tiles/s", round(total / plain_s, 1), round(plain_s / ours_s, 2))
