@@ -1,0 +1,36 @@
+"""The figure of balance: its numbers against the balance table, and the same bytes twice."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from microtome.figure_balance import drawn, figure_balance
+from tests.test_schedule_quota import COHORT, run_quota
+from tests.tile_folder import slide_table
+
+
+def test_what_is_drawn(tmp_path: Path) -> None:
+    _, balance = run_quota(tmp_path, slide_table(COHORT), tiles=100)
+    table = drawn(balance)
+    assert set(table["panel"]) == {"organs", "pseudo-epochs"}
+    organs = table[table["panel"] == "organs"]
+    assert np.allclose(organs.groupby("quantity")["share"].sum(), 1)
+    reached = organs[organs["quantity"] == "reached"].set_index("row")["share"]
+    everything = balance[balance["pseudo_epoch"] == "all"].set_index("organ")
+    assert np.allclose(reached[everything.index], everything["tiles"] / 600)
+    draws = table[table["panel"] == "pseudo-epochs"]
+    assert np.allclose(draws.groupby("row")["share"].sum(), 1)
+    first = draws[draws["quantity"] == "first time"].set_index("row")["share"]
+    assert first["1"] > first["6"]
+
+
+def test_files(tmp_path: Path) -> None:
+    run_quota(tmp_path, slide_table(COHORT))
+    for name in ("a", "b"):
+        paths = [tmp_path / f"{name}.{suffix}" for suffix in ("pdf", "png", "csv")]
+        figure_balance(tmp_path / "quota" / "balance.csv", *paths)
+    for suffix in ("pdf", "png", "csv"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    assert len(pd.read_csv(tmp_path / "a.csv")) == 3 * 3 + 3 * 6
