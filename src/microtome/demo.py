@@ -63,7 +63,7 @@ def _task_slide(seed: int, i: int, pairs: int, organs: list[str], size: float) -
     organ = organs[pair % len(organs)]
     return DemoSlide(
         slide=f"{organ.replace(' ', '')}_{i:02d}",
-        patient=f"patient_{i - 10 if i // 10 % 2 and not second else i:02d}",  # some have a second slide, of the same classes
+        patient=f"patient_{i - 10 if 10 <= i < 16 and not second else i:02d}",  # some have a second slide, of the same classes
         organ=organ,
         stain="H&E",
         origin="second institution" if second else "first institution",

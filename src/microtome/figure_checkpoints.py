@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from microtome.atomic import write_text
@@ -58,7 +59,7 @@ def _epochs(encoders: Sequence[str]) -> list[int]:
 
 def box_width(encoders: Sequence[str]) -> float:
     """The width that a box and its margins have, in distances of checkpoints."""
-    return SLOT / max(1, len({base_name(encoder) for encoder in encoders if pseudo_epoch_of(encoder) is not None}))
+    return SLOT / max(2, len({base_name(encoder) for encoder in encoders if pseudo_epoch_of(encoder) is not None}))
 
 
 def one_pass_position(epochs: Sequence[int], slide_parts: int) -> float | None:
@@ -109,8 +110,8 @@ def _draw_box(panel: Axes, of_one: pd.DataFrame, colour: str, width: float) -> N
     panel.plot(x + offsets, values, ".", color=colour, markersize=1.6, markeredgewidth=0, alpha=0.8, zorder=3)
 
 
-def draw(table: pd.DataFrame, settings: FiguresSettings, pdf: Path, png: Path) -> None:
-    """Draw the rows of `drawn` and save the figure."""
+def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
+    """The figure of the rows of `drawn`."""
     tasks, encoders = list(table["task"].unique()), list(table["encoder"].unique())
     look = looks(list(settings.labels) + [encoder for encoder in encoders if encoder not in settings.labels])
     extent = float(table["position"].max() - table["position"].min()) / box_width(encoders)  # in boxes
@@ -128,7 +129,7 @@ def draw(table: pd.DataFrame, settings: FiguresSettings, pdf: Path, png: Path) -
                 panels[i].set_ylabel("validation AUC")
         hide_unused(panels, len(tasks))
         legend_below(figure, *_entries(encoders, look, settings), width_mm)
-        save(figure, pdf, png)
+    return figure
 
 
 def _entries(encoders: Sequence[str], look: dict[str, Look], settings: FiguresSettings) -> tuple[list[Line2D], list[str]]:
@@ -147,7 +148,7 @@ def _entries(encoders: Sequence[str], look: dict[str, Look], settings: FiguresSe
 def figure_checkpoints(runs: list[Path], pdf: Path, png: Path, csv: Path, settings: FiguresSettings) -> None:
     """Draw the AUCs of all checkpoints and baselines."""
     table = drawn(read_runs(runs))
-    draw(table, settings, pdf, png)
+    save(draw(table, settings), pdf, png)
     write_text(csv, table.to_csv(index=False))
 
 

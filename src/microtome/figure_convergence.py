@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -54,8 +55,8 @@ def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look]) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def draw(table: pd.DataFrame, settings: FiguresSettings, pdf: Path, png: Path) -> None:
-    """Draw the rows of `drawn` and save the figure."""
+def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
+    """The figure of the rows of `drawn`."""
     tasks, encoders = list(table["task"].unique()), list(table["encoder"].unique())
     look = looks(list(settings.labels) + [encoder for encoder in encoders if encoder not in settings.labels])
     columns = min(TASKS_A_ROW, len(tasks))
@@ -80,14 +81,14 @@ def draw(table: pd.DataFrame, settings: FiguresSettings, pdf: Path, png: Path) -
         handles = [Line2D([], [], color=look[encoder].colour, linestyle=look[encoder].line) for encoder in encoders]
         legend_below(figure, handles, [labelled(encoder, settings.labels) for encoder in encoders], width_mm)
         figure.align_ylabels()
-        save(figure, pdf, png)
+    return figure
 
 
 def figure_convergence(runs: list[Path], pdf: Path, png: Path, csv: Path, settings: FiguresSettings) -> None:
     """Draw the convergence of every task."""
     table = read_runs(runs)
     shown = drawn(table[table["encoder"].isin(last_checkpoints(table["encoder"].unique()))], settings)
-    draw(shown, settings, pdf, png)
+    save(draw(shown, settings), pdf, png)
     write_text(csv, shown.to_csv(index=False))
 
 

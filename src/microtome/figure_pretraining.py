@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from microtome.atomic import write_text
@@ -67,20 +68,24 @@ def draw_panel(panel: Axes, curve: pd.DataFrame, colour: str) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def figure_pretraining(curves: list[Path], pdf: Path, png: Path, csv: Path, settings: FiguresSettings) -> None:
-    """Draw the training loss of every run."""
-    table = drawn(read_curves(curves))
+def draw(table: pd.DataFrame) -> Figure:
+    """The figure of the rows of `drawn`."""
     runs = list(table["run"].unique())
     columns = min(3, len(runs))
     rows = -(-len(runs) // columns)
-    width_mm = TWO_COLUMNS_MM * min(1.0, 0.5 * columns)
     with style():
-        figure = new_figure(width_mm, PANEL_HEIGHT_MM * rows)
+        figure = new_figure(TWO_COLUMNS_MM * min(1.0, 0.5 * columns), PANEL_HEIGHT_MM * rows)
         panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
         for i, name in enumerate(runs):
             draw_panel(panels[i], table[table["run"] == name], COLOURS[i % len(COLOURS)])
         hide_unused(panels, len(runs))
-        save(figure, pdf, png)
+    return figure
+
+
+def figure_pretraining(curves: list[Path], pdf: Path, png: Path, csv: Path, settings: FiguresSettings) -> None:
+    """Draw the training loss of every run."""
+    table = drawn(read_curves(curves))
+    save(draw(table), pdf, png)
     write_text(csv, table.to_csv(index=False))
 
 

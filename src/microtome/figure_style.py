@@ -66,7 +66,7 @@ class Look:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all figures, for as long as the context lasts; it must hold until the figure is saved."""
+    """The look of all figures, for as long as the context lasts."""
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs want a literal of every key
         yield
 
@@ -100,7 +100,8 @@ def hide_unused(panels: Sequence[Axes], used: int) -> None:
 
 def save(figure: Figure, pdf: Path, png: Path) -> None:
     """Write a figure as PDF and PNG, each whole or not at all, without the time at which it was made."""
-    with atomic_path(pdf) as part:
-        figure.savefig(part, format="pdf", metadata={"CreationDate": None})
-    with atomic_path(png) as part:
-        figure.savefig(part, format="png", dpi=DPI)
+    with style():
+        with atomic_path(pdf) as part:
+            figure.savefig(part, format="pdf", metadata={"CreationDate": None})
+        with atomic_path(png) as part:
+            figure.savefig(part, format="png", dpi=DPI)
