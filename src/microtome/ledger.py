@@ -17,6 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ Row = dict[str, Any]
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 PR_SET_PDEATHSIG = 1  # Linux: a signal when the parent dies
 SHOWN_REASONS = 20
+WORKERS_IMPORT = ["microtome.tiles"]  # once, before they are forked
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ def _in_processes(jobs: Sequence[SlideJob], workers: int) -> Iterator[tuple[str,
 def _pool(jobs: Sequence[SlideJob], workers: int) -> Iterator[tuple[str, Row]]:
     if not jobs:
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), initializer=_start_worker) as pool:
+    context = get_context("forkserver")  # a plain fork of a process in which Arrow has started threads can hang for ever
+    context.set_forkserver_preload(WORKERS_IMPORT)
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker) as pool:
         futures: dict[Future[Row], str] = {pool.submit(attempt, job): job.slide for job in jobs}
         try:
             for future in as_completed(futures):
