@@ -48,6 +48,11 @@ def settled(file, output, *params):
     return file if stale or not os.path.exists(output) else ancient(file)
 
 
+def in_command(section):
+    """A section as JSON in a command, for what changes no bytes and so is no params; braces doubled for Snakemake's formatting."""
+    return shlex.quote(section.json_text()).replace("{", "{{").replace("}", "}}")
+
+
 def previous_state(wildcards):
     """The state that a pseudo-epoch starts from: none for the first."""
     before = int(wildcards.pseudo_epoch) - 1

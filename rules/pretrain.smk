@@ -58,5 +58,7 @@ rule pretrain:
         f" --save-every-minutes {CONFIG.pretrain.save_every_minutes}"
         f" --max-batch {CONFIG.pretrain.max_batch_per_process}"
         " --workers {resources.cpus}"
+        f" --compiled {CONFIG.pretrain.compile}"
+        " --monitor " + in_command(CONFIG.pretrain.monitor) + ""
         " --settings {params.settings:q}"
         " > {log} 2>&1"

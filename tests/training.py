@@ -1,20 +1,28 @@
 """What the tests of pretraining share: the published recipes, small ones, and schedules over tiles drawn here."""
 
 import io
+import multiprocessing
+import os
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 import yaml
 from PIL import Image
 
+from microtome.command_line import run
 from microtome.config import PretrainSettings
-from microtome.recipes import Dino, Mae, RunRecipe
+from microtome.pretrain import pretrain
+from microtome.recipes import Dino, Mae, Monitor, RunRecipe
 from microtome.schedule_file import ROW, write_schedule
+from microtome.section import Section
 
 CONFIG: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text())["pretrain"]
 Recipe = TypeVar("Recipe", Dino, Mae)
+SILENT = Monitor(action="warn", min_entropy_fraction=0.0, min_rankme=0.0)
 SMALL = {
     "dino": {
         "global_crops_px": 32,
@@ -46,14 +54,13 @@ def published(name: str, kind: type[Recipe]) -> tuple[Recipe, RunRecipe]:
 
 
 def small_settings(algorithm: str, global_batch: int = 8, **recipe: Any) -> PretrainSettings:
-    """Settings of a run that trains in seconds: a ViT-tiny on crops of 32 px, everything else as published."""
-    run = {"recipe": algorithm, "model": "vit_tiny_patch16_224", "init": "random", "schedule_epochs": 4, "precision": "fp32"}
+    """Settings of a run that trains in seconds: a very small ViT on crops of 32 px, everything else as published."""
+    run = {"recipe": algorithm, "model": "test_vit", "init": "random", "schedule_epochs": 4, "precision": "fp32"}
     return PretrainSettings.model_validate(
         {
             "seed": 0,
             "run": {**run, "global_batch": global_batch},
             "recipe": {**CONFIG["recipes"][algorithm], **SMALL[algorithm], **recipe},
-            "monitor": {"action": "warn", "min_entropy_fraction": 0.0, "min_rankme": 0.0},
         }
     )
 
@@ -83,3 +90,28 @@ def make_schedules(folder: Path, images: list[np.ndarray], epochs: int) -> list[
     for epoch, path in enumerate(paths):
         write_schedule(path, np.random.default_rng(epoch).permutation(rows), [str(folder / "a.tar")], images[0].shape[0])
     return paths
+
+
+FORKS = multiprocessing.get_context("forkserver")  # imports once, then forks processes that can be killed
+FORKS.set_forkserver_preload(["tests.training"])
+
+
+def start(values: dict[str, Any], log: Path, rank: int = 0, world: int = 1, port: int = 0) -> "multiprocessing.process.BaseProcess":
+    """Start the rule `pretrain` in its own process, as one of `world`; what it says goes to `log`."""
+    process = FORKS.Process(target=_pretrain, args=(values, log, rank, world, port))
+    process.start()
+    return process
+
+
+def _pretrain(values: dict[str, Any], log: Path, rank: int, world: int, port: int) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    torch.set_num_threads(1)
+    sys.argv = ["pretrain", *flags(values)]
+    run(pretrain)
+
+
+def flags(values: dict[str, Any]) -> list[str]:
+    """The command line of the rule."""
+    texts = {name: value.json_text() if isinstance(value, Section) else str(value) for name, value in values.items()}
+    return [word for name, text in texts.items() for word in (f"--{name.replace('_', '-')}", text)]

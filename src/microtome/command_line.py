@@ -13,7 +13,7 @@ from microtome.explain import explain
 
 
 def parser_of(function: Callable[..., None]) -> argparse.ArgumentParser:
-    """A flag for each parameter: `Path`, `str`, `int`, `float`, `list[Path]`, or a settings class, given as JSON.
+    """A flag for each parameter: `Path`, `str`, `int`, `float`, `bool` (true or false), `list[Path]`, or a settings class, given as JSON.
 
     A parameter is required unless it has a default; `tile_index` becomes `--tile-index`; `list[...]` takes one or more values
     (none at all where its default is an empty list or tuple); `list[str]` takes the words behind `--`, a command.
@@ -38,6 +38,8 @@ def _reader(kind: object) -> Callable[[str], object]:
     kinds = [k for k in typing.get_args(kind) if k is not type(None)] or [kind]  # `Path | None` is read as a Path
     if isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel):
         return kinds[0].model_validate_json
+    if kinds[0] is bool:
+        return lambda text: {"true": True, "false": False}[text.lower()]
     return typing.cast("Callable[[str], object]", kinds[0])
 
 

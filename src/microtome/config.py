@@ -13,7 +13,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, mode
 
 from microtome.errors import UserError
 from microtome.explain import did_you_mean, explain
-from microtome.recipes import Monitor, Pretrain, Recipe, RunRecipe
+from microtome.recipes import Pretrain, Recipe, RunRecipe
 from microtome.section import Count, Fraction, Name, Positive, Section
 
 
@@ -243,7 +243,6 @@ class PretrainSettings(Section):
     seed: int
     run: RunRecipe
     recipe: Recipe
-    monitor: Monitor
 
 
 class EncoderSettings(Section):

@@ -109,9 +109,7 @@ class Jobs:
     def pretrain_settings(self, run: str) -> PretrainSettings:
         """For `pretrain`: the same for all pseudo-epochs of a run, wherever it stops."""
         recipe = self.config.pretrain.recipes[self.config.pretrain.runs[run].recipe]
-        return PretrainSettings(
-            seed=self.config.seed, run=self.config.pretrain.runs[run].recipe_only(), recipe=recipe, monitor=self.config.pretrain.monitor
-        )
+        return PretrainSettings(seed=self.config.seed, run=self.config.pretrain.runs[run].recipe_only(), recipe=recipe)
 
     def encoder_settings(self, encoder: str) -> EncoderSettings:
         """For `features`."""

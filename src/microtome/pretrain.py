@@ -7,11 +7,10 @@ declared files appear at the end, by rename. Started by torchrun or Slurm as sev
 import hashlib
 import shutil
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from microtome import resume
+from microtome import __version__, resume
 from microtome.checkpoint import DamagedStateError, checksum, save_encoder, save_state
 from microtome.command_line import run
 from microtome.config import PretrainSettings
@@ -20,7 +19,7 @@ from microtome.distributed import processes
 from microtome.loader import steps_in
 from microtome.mae import MaeAlgorithm
 from microtome.pseudo_epoch import PseudoEpoch
-from microtome.recipes import Dino
+from microtome.recipes import Dino, Monitor
 from microtome.trainer import Trainer
 from microtome.training_schedules import Length
 
@@ -33,7 +32,7 @@ def build_algorithm(settings: PretrainSettings, length: Length) -> DinoAlgorithm
 
 
 def job_of(settings: PretrainSettings, schedule: Path, previous: Path | None, pseudo_epoch: int, work: Path) -> resume.Job:
-    """What is to be trained, with the texts that a state must match. The monitor is none of them: it changes no weight."""
+    """What is to be trained, with the texts that a state must match."""
     batch = settings.run.global_batch
     length = Length(steps_in(schedule, batch), settings.run.schedule_epochs)
     with schedule.open("rb") as file:
@@ -43,7 +42,7 @@ def job_of(settings: PretrainSettings, schedule: Path, previous: Path | None, ps
             digests.append(checksum(previous))
         except DamagedStateError:
             digests.append("damaged")  # a state in `work` may still finish the pseudo-epoch; else it is an error with a remedy
-    return resume.Job(pseudo_epoch, schedule, batch, length, work, settings.model_dump_json(exclude={"monitor"}), " ".join(digests))
+    return resume.Job(pseudo_epoch, schedule, batch, length, work, settings.json_text(), " ".join(digests))
 
 
 def card(settings: PretrainSettings, algorithm: DinoAlgorithm | MaeAlgorithm, job: resume.Job) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def card(settings: PretrainSettings, algorithm: DinoAlgorithm | MaeAlgorithm, jo
         "steps": steps,
         "tiles_seen": steps * job.global_batch,
         "schedule_sha256": job.inputs.split()[0],
-        "microtome": version("microtome"),
+        "microtome": __version__,
         "commit": commit(),
     }
 
@@ -87,10 +86,12 @@ def pretrain(
     save_every_minutes: float,
     max_batch: int,
     workers: int,
+    compiled: bool,
+    monitor: Monitor,
     settings: PretrainSettings,
     previous: Path | None = None,
 ) -> None:
-    """Train pseudo-epoch `pseudo_epoch` on the tiles of `schedule`.
+    """Train pseudo-epoch `pseudo_epoch` on the tiles of `schedule`. Only `settings` and the tiles determine the weights.
 
     Raises:
         UserError: the state before is damaged or of another run; and all that `PseudoEpoch.train` raises.
@@ -98,10 +99,10 @@ def pretrain(
     job = job_of(settings, schedule, previous, pseudo_epoch, work)
     with processes() as team:
         algorithm = build_algorithm(settings, job.length).to(team.device)
-        trainer = Trainer(algorithm, team, settings.run.precision, settings.run.global_batch, compiled=False)
+        trainer = Trainer(algorithm, team, settings.run.precision, settings.run.global_batch, compiled)
         found = resume.unfinished(job)
         start = found[0] if found else resume.end_of(previous, job) if previous else None
-        epoch = PseudoEpoch(job, trainer, settings.monitor, start, saved=found[1] if found else None)
+        epoch = PseudoEpoch(job, trainer, monitor, start, saved=found[1] if found else None)
         epoch.train(60 * save_every_minutes, max_batch, workers)
         if team.rank == 0:
             epoch.curve.write(curve)
