@@ -5,14 +5,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
 from microtome.checkpoint import DamagedStateError, checksum, load_state, rolling_states, save_encoder, save_rolling, save_state
-from microtome.vision_models import backbone
+from microtome.vision_models import backbone, timm
 
 STATE = {"weights": torch.arange(1000.0), "step": 7, "text": "a", "rows": [{"loss": 1.5, "rankme": None}]}
 

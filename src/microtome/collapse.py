@@ -17,7 +17,7 @@ from microtome.section import Rgb
 
 def rankme(features: torch.Tensor) -> torch.Tensor:
     """RankMe (Garrido et al. 2023): the exponential of the entropy of the normalised singular values of features [n, d]."""
-    singular = torch.linalg.svdvals(features.double())
+    singular = torch.linalg.svdvals(features.double().nan_to_num(0.0, 0.0, 0.0))  # a loss that is not finite is reported elsewhere
     share = singular / singular.sum().clamp(min=torch.finfo(torch.float64).tiny)
     entropy: torch.Tensor = torch.special.entr(share).sum()
     return entropy.exp()

@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from microtome.loader import TileBatch, tile_batches
 from microtome.progress import progress_bar
 from microtome.recipes import Monitor
 from microtome.resume import Job
-from microtome.trainer import Outcome, Trainer
+from microtome.trainer import NotFiniteError, Outcome, Trainer
 
 PROBE = 128  # tiles that the monitor looks at, but no more than a batch: the first of the run's first schedule
 PROBES = 10  # times it looks in a pseudo-epoch
@@ -92,7 +93,7 @@ class PseudoEpoch:
                     raise UserError(
                         f"Asked to stop at step {self._done()}. The state is saved in {self.job.work}: the same command goes on."
                     )
-        self._note(self.trainer.arrived())
+        self._take(self.trainer.arrived)
 
     def _train_on(self, batch: TileBatch) -> bool:
         """Train on a micro-batch; true where it completed a step."""
@@ -102,7 +103,7 @@ class PseudoEpoch:
         if batch.last_of_step:
             self.step += 1
             due = self.step % max(1, self.job.length.steps_per_epoch // PROBES) == 0
-            self._note(self.trainer.update(step, self._asked_to_stop, self._measure if due else None))
+            self._take(self.trainer.update, step, self._asked_to_stop, self._measure if due else None)
         return batch.last_of_step
 
     def _done(self) -> int:
@@ -114,8 +115,13 @@ class PseudoEpoch:
         features = collapse.probe_features(algorithm.encoder, images, algorithm.crop_px, recipe.mean, recipe.std, algorithm.pooling)
         return {"rankme": collapse.rankme(features)}
 
-    def _note(self, outcomes: list[Outcome]) -> None:
-        """Take in the numbers of finished steps."""
+    def _take(self, finished: Callable[..., list[Outcome]], *arguments: Any) -> None:
+        """Take in the numbers of the steps that have `finished`."""
+        try:
+            outcomes = finished(*arguments)
+        except NotFiniteError as error:
+            kept = f"The last good state, {self.saved}, is kept" if self.saved else f"No state was saved yet in {self.job.work}"
+            raise UserError(f"{error}. {kept}. Lower lr_per_256 or lengthen warmup_epochs; with bf16, try fp32.") from None
         for outcome in outcomes:
             done, batch = outcome.step + 1, self.trainer.global_batch
             steps = self.job.length.steps_per_epoch
@@ -138,7 +144,7 @@ class PseudoEpoch:
 
     def save(self) -> None:
         """Write a state to the work folder, once the numbers of all steps in it have proved finite."""
-        self._note(self.trainer.arrived())
+        self._take(self.trainer.arrived)
         if self.processes.rank == 0:
             self.saved = save_rolling(self.job.work, self.step, self.state(), before=self.saved)
 

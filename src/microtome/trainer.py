@@ -19,6 +19,10 @@ from microtome.errors import UserError
 from microtome.training_schedules import Rates
 
 
+class NotFiniteError(Exception):
+    """A loss or a gradient is not a number, or infinite."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a finished step gave: rates and values for the curve; `stop` says that a process was asked to stop."""
@@ -81,7 +85,7 @@ class Trainer:
         """Finish step `step` of the schedule; `probe` measures what came out. Returns the steps whose numbers have arrived.
 
         Raises:
-            UserError: a loss or gradient was not finite.
+            NotFiniteError: by one of them.
         """
         rates = self.algorithm.rates(step)
         decayed, fixed = self.optimizer.param_groups
@@ -121,5 +125,7 @@ class Pending:
         values = dict(zip(self.names, self.numbers.tolist(), strict=True))
         stop = values.pop("stop") > 0
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
-            raise UserError(f"step {self.step + 1}: the loss is {values['loss']}, the gradient's norm {values['grad_norm']}: not finite")
+            raise NotFiniteError(
+                f"step {self.step + 1}: the loss is {values['loss']}, the gradient's norm {values['grad_norm']}: not finite"
+            )
         return Outcome(self.step, self.rates, values, stop)

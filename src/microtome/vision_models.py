@@ -58,7 +58,7 @@ def backbone(name: str, pretrained: bool, img_size: int | None = None, seed: int
         hint = did_you_mean(name, timm.list_models())
         raise UserError(f"Model: found {name!r}, expected a model that timm {timm.__version__} knows, such as vit_small_patch16_224{hint}")
     options: dict[str, Any] = {"num_classes": 0}
-    if name.startswith("vit_"):
+    if timm.models.is_model_in_modules(name.split(".")[0], {"vision_transformer", "deit"}):
         options["dynamic_img_size"] = True
         if img_size is not None:
             options["img_size"] = img_size
