@@ -65,5 +65,6 @@ TILES = JOBS.tiles_settings().json_text()
 SCHEDULE = JOBS.schedule_settings().json_text()
 SPLITS = JOBS.splits_settings().json_text()
 GMA = JOBS.gma_settings().json_text()
+OVERLAYS = workflow.overwrite_configfiles
 FIGURES = ["pretraining", "convergence", "checkpoints"]
 TABLES = ["cohort", "tasks", "auc"]

@@ -141,6 +141,6 @@ rule report:
         "../envs/microtome.yaml"
     params:
         snakefile=workflow.main_snakefile,
-        configfiles=workflow.configfiles,
+        overlays=f"--configfile {' '.join(map(str, OVERLAYS))}" if OVERLAYS else "",
     shell:
-        "snakemake --snakefile {params.snakefile} --configfile {params.configfiles} --nolock --report {output}" " > {log} 2>&1"
+        "snakemake --snakefile {params.snakefile} {params.overlays} --nolock --report {output}" " > {log} 2>&1"

@@ -1,11 +1,5 @@
 """The whole workflow on a drawn cohort (config/test.yaml), and what runs again after each kind of change: jobs are counted."""
 
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,52 +7,9 @@ import pandas as pd
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
-PROJECT = ["Snakefile", "rules", "src", "config", "envs", "profiles", "slurm"]
+from tests.checkout import Checkout
+
 REPORT = {"report": 1, "all": 1}
-
-
-class Checkout:
-    """A fresh copy of the project with a drawn cohort of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in PROJECT:
-            copy = shutil.copytree if (ROOT / name).is_dir() and not (ROOT / name).is_symlink() else shutil.copy
-            copy(ROOT / name, folder / name, **({"follow_symlinks": False} if copy is shutil.copy else {}))
-        self.python("-m", "microtome.demo", "--folder", "demo", "--slides", "12", "--size", "0.5")
-
-    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        command = [sys.executable, *arguments]
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
-
-    def snakemake(self, *arguments: str, change: dict[str, object] | None = None) -> str:
-        """Run the workflow with a `change` of the configuration over config/test.yaml; what it printed."""
-        files = ["config/demo.yaml", "config/test.yaml"]
-        if change is not None:
-            (self.folder / "change.yaml").write_text(json.dumps(change))
-            files.append("change.yaml")
-        done = self.python("-m", "snakemake", "--profile", "profiles/local", "--cores", "2", "--configfile", *files, "--", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def jobs(self, change: dict[str, object] | None = None) -> dict[str, int]:
-        """The jobs that a run would do now, counted by rule."""
-        done = self.snakemake("all", "--dry-run", "--quiet", "rules", change=change)
-        stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", done, re.DOTALL)
-        return {rule: int(count) for rule, count in (line.split() for line in stats.group(1).splitlines())} if stats else {}
-
-    def times(self, pattern: str) -> dict[str, int]:
-        """When each file that matches was last written."""
-        return {str(path.relative_to(self.folder)): path.stat().st_mtime_ns for path in sorted(self.folder.glob(pattern))}
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
-    checkout.snakemake("all")
-    return checkout
 
 
 @pytest.fixture

@@ -1,0 +1,56 @@
+"""A fresh copy of the project with a drawn cohort of its own, on which the tests run the workflow."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ["Snakefile", "rules", "src", "config", "envs", "profiles"]
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder, without what Python compiled."""
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
+class Checkout:
+    """The copy; `profile` is what its runs use."""
+
+    def __init__(self, folder: Path, profile: str = "profiles/local") -> None:
+        self.folder, self.profile = folder, profile
+        for name in PROJECT:
+            copy(ROOT / name, folder / name)
+        (folder / "slurm").symlink_to("profiles/slurm")
+        self.python("-m", "microtome.demo", "--folder", "demo", "--slides", "12", "--size", "0.5")
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+
+    def snakemake(self, target: str, *options: str, change: dict[str, object] | None = None) -> str:
+        """Run the workflow with a `change` of the configuration over config/test.yaml; what it printed."""
+        files = ["config/demo.yaml", "config/test.yaml"]
+        if change is not None:
+            (self.folder / "change.yaml").write_text(json.dumps(change))
+            files.append("change.yaml")
+        done = self.python("-m", "snakemake", "--profile", self.profile, "--cores", "2", *options, "--configfile", *files, "--", target)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def jobs(self, change: dict[str, object] | None = None) -> dict[str, int]:
+        """The jobs that a run would do now, counted by rule."""
+        done = self.snakemake("all", "--dry-run", "--quiet", "rules", change=change)
+        stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", done, re.DOTALL)
+        return {rule: int(count) for rule, count in (line.split() for line in stats.group(1).splitlines())} if stats else {}
+
+    def times(self, pattern: str) -> dict[str, int]:
+        """When each file that matches was last written."""
+        return {str(path.relative_to(self.folder)): path.stat().st_mtime_ns for path in sorted(self.folder.glob(pattern))}
