@@ -18,7 +18,16 @@ def test_parameters_are_the_papers(name: str, millions: float) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch8_224", "vit_small_patch14_dinov2", "deit_tiny_patch16_224", "vit_tiny_patch16_224.augreg_in21k"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_tiny_patch16_224",
+        "vit_tiny_patch16_224.augreg_in21k",
+        "vit_small_patch8_224",
+        "vit_small_patch14_dinov2",
+        "deit_tiny_patch16_224",
+    ],
+)
 def test_a_vit_takes_several_image_sizes(name: str) -> None:
     model = backbone(name, pretrained=False, img_size=112).eval()
     patch = model.patch_embed.patch_size[0]
