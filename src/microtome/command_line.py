@@ -1,6 +1,7 @@
 """`python -m microtome.<rule>`: a rule's function, called with flags made from its signature."""
 
 import argparse
+import functools
 import inspect
 import sys
 import typing
@@ -37,19 +38,22 @@ def parser_of(function: Callable[..., None]) -> argparse.ArgumentParser:
 def _reader(kind: object) -> Callable[[str], object]:
     kinds = [k for k in typing.get_args(kind) if k is not type(None)] or [kind]  # `Path | None` is read as a Path
     if isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel):
-        return kinds[0].model_validate_json
+        return functools.partial(_settings, kinds[0])
     if kinds[0] is bool:
         return lambda text: {"true": True, "false": False}[text.lower()]
     return typing.cast("Callable[[str], object]", kinds[0])
 
 
+def _settings(kind: type[BaseModel], text: str) -> BaseModel:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(f"not valid {kind.__name__}:\n{explain(error)}") from None
+
+
 def run(function: Callable[..., None]) -> None:
     """Call `function` with the flags of this process; a `UserError` ends it with its text and status 1, not with a traceback."""
-    if typing.TYPE_CHECKING:
-        return
     try:
         function(**vars(parser_of(function).parse_args()))
-    except ValidationError as error:
-        sys.exit(f"microtome: {explain(error)}")
     except UserError as error:
         sys.exit(f"microtome: {error}")

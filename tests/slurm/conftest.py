@@ -1,0 +1,49 @@
+"""A real Slurm cluster for the tests: they install system packages, so they run where CI=true or MICROTOME_SLURM=1 says so, as root."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.checkout import Checkout
+
+CLUSTER = Path(__file__).parent / "cluster.sh"
+LAPTOP = {"tissue": 1, "tiles": 1, "gma": 1, "features": 1}  # threads: the nodes are all this one machine
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Four nodes, partitions cpu, gpu and urgent (which preempts), the account pathology."""
+    if not (os.environ.get("CI") == "true" or os.environ.get("MICROTOME_SLURM") == "1"):
+        pytest.skip("installs Slurm on this machine: set MICROTOME_SLURM=1 (or CI=true) to run it")
+    if os.geteuid() != 0:
+        pytest.skip("a Slurm cluster is set up by root")
+    subprocess.run([CLUSTER, "up"], check=True, timeout=300)
+    yield
+    subprocess.run([CLUSTER, "down"], check=True, timeout=120)
+
+
+def fit_to_one_machine(profile: Path) -> None:
+    """What a user does: edit the profile. Fewer threads and less memory a job, two nodes without GPUs for pretraining, quicker polling."""
+    values = yaml.safe_load(profile.read_text())
+    values["set-threads"] = LAPTOP
+    values["slurm-init-seconds-before-status-checks"] = 2
+    values["max-status-checks-per-second"] = 10
+    values["latency-wait"] = 20
+    values["jobs"] = 8
+    values["default-resources"] |= {"mem_mb": 2000, "runtime": 10}
+    pretrain = values["set-resources"]["pretrain"]
+    values["set-resources"] = {"pretrain": pretrain | {"nodes": 2, "processes": 1, "gpus": 0, "cpus": 1, "mem_mb": 4000, "runtime": 10}}
+    profile.write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture(scope="session")
+def slurm_checkout(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The project, after `snakemake --profile slurm all` with config/test.yaml."""
+    checkout = Checkout(tmp_path_factory.mktemp("slurm"), profile="slurm")
+    fit_to_one_machine(checkout.folder / "profiles" / "slurm" / "config.yaml")
+    checkout.snakemake("all")
+    return checkout
