@@ -24,6 +24,8 @@ localrules:
     figure_pretraining,
     figure_convergence,
     figure_checkpoints,
+    figure_balance,
+    overlap,
     tables,
     report,
 

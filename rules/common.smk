@@ -66,5 +66,5 @@ SCHEDULE = JOBS.schedule_settings().json_text()
 SPLITS = JOBS.splits_settings().json_text()
 GMA = JOBS.gma_settings().json_text()
 OVERLAYS = workflow.overwrite_configfiles
-FIGURES = ["pretraining", "convergence", "checkpoints"]
-TABLES = ["cohort", "tasks", "auc"]
+FIGURES = ["pretraining", "convergence", "checkpoints", "balance"]
+TABLES = ["cohort", "tasks", "auc", "overlap"]

@@ -1,5 +1,5 @@
 # What a person reads: figures as PDF and PNG, each with the CSV it was drawn from, tables, and the report that holds them.
-# in:  results/cohort, results/catalog, results/pretrain, results/gma
+# in:  results/catalog, results/schedule, results/pretrain, results/splits, results/gma
 # out: results/figures, results/tables, results/report.html
 
 
@@ -94,6 +94,58 @@ rule figure_checkpoints:
         " > {log} 2>&1"
 
 
+rule figure_balance:
+    "How balanced the schedules are between organs, and how often they return to tiles."
+    input:
+        balance="results/schedule/quota/balance.csv",
+        code=code("figure_balance", "figure_style"),
+    output:
+        pdf="results/figures/balance.pdf",
+        png=report("results/figures/balance.png", caption="captions/balance.rst", category="Cohort", labels={"figure": "Balance of organs"}),
+        csv="results/figures/balance.csv",
+    log:
+        "logs/figures/balance.log",
+    benchmark:
+        "benchmarks/figures/balance.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    shell:
+        "python -m microtome.figure_balance"
+        " --balance {input.balance}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " > {log} 2>&1"
+
+
+rule overlap:
+    "How many validation patients of each task pretraining has seen: stated, whatever was decided."
+    input:
+        catalog="results/catalog/slides.parquet",
+        quota="results/schedule/quota/slides.parquet",
+        splits=expand("results/splits/{task}.csv", task=JOBS.tasks),
+        code=code("overlap", "tables"),
+    output:
+        csv=report(
+            "results/tables/overlap.csv", caption="captions/overlap.rst", category="Cohort", labels={"table": "Overlap with pretraining"}
+        ),
+        md="results/tables/overlap.md",
+    log:
+        "logs/tables/overlap.log",
+    benchmark:
+        "benchmarks/tables/overlap.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    shell:
+        "python -m microtome.overlap"
+        " --catalog {input.catalog}"
+        " --quota {input.quota}"
+        " --splits {input.splits}"
+        " --csv {output.csv}"
+        " --md {output.md}"
+        " > {log} 2>&1"
+
+
 rule tables:
     "The cohort by organ, the tasks, and the final AUC of each encoder on each task."
     input:
@@ -105,7 +157,7 @@ rule tables:
         cohort=report("results/tables/cohort.csv", caption="captions/cohort.rst", category="Cohort", labels={"table": "Cohort by organ"}),
         tasks=report("results/tables/tasks.csv", caption="captions/tasks.rst", category="Cohort", labels={"table": "Tasks"}),
         auc=report("results/tables/auc.csv", caption="captions/auc.rst", category="Results", labels={"figure": "Final AUC"}),
-        md=expand("results/tables/{table}.md", table=TABLES),
+        md=expand("results/tables/{table}.md", table=["cohort", "tasks", "auc"]),
     log:
         "logs/tables/tables.log",
     benchmark:
@@ -129,7 +181,7 @@ rule report:
     "One HTML file that holds the figures and tables with their captions, and how each was made."
     input:
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
-        tables=rules.tables.output,
+        tables=expand("results/tables/{table}.csv", table=TABLES),
         captions=expand(os.path.join(workflow.basedir, "rules/captions/{caption}.rst"), caption=["workflow", *FIGURES, *TABLES]),
     output:
         "results/report.html",

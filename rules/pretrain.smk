@@ -59,6 +59,6 @@ rule pretrain:
         f" --max-batch {CONFIG.pretrain.max_batch_per_process}"
         " --workers {resources.cpus}"
         f" --compiled {CONFIG.pretrain.compile}"
-        " --monitor " + in_command(CONFIG.pretrain.monitor) + ""
+        f" --monitor {in_command(CONFIG.pretrain.monitor)}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"
