@@ -98,9 +98,16 @@ def hide_unused(panels: Sequence[Axes], used: int) -> None:
         panel.remove()
 
 
+def settle(figure: Figure) -> None:
+    """Lay a figure out. A second pass finds room for the axes that stand beside axes, which the first does not know yet."""
+    for _ in range(2):
+        figure.draw_without_rendering()
+
+
 def save(figure: Figure, pdf: Path, png: Path) -> None:
     """Write a figure as PDF and PNG, each whole or not at all, without the time at which it was made."""
     with style():
+        settle(figure)
         with atomic_path(pdf) as part:
             figure.savefig(part, format="pdf", metadata={"CreationDate": None})
         with atomic_path(png) as part:
