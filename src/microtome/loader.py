@@ -38,10 +38,10 @@ class TileBatch(NamedTuple):
 
 def steps_in(schedule: Path, global_batch: int) -> int:
     """The number of whole steps of a schedule. Raises UserError where there is not even one."""
-    steps, tiles = len(Schedule(schedule)) // global_batch, len(Schedule(schedule))
-    if steps == 0:
+    tiles = len(Schedule(schedule))
+    if tiles < global_batch:
         raise UserError(f"{schedule}: {tiles} tiles are fewer than one global batch of {global_batch}. Raise schedule.tiles.")
-    return steps
+    return tiles // global_batch
 
 
 def tile_batches(
