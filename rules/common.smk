@@ -65,6 +65,6 @@ TILES = JOBS.tiles_settings().json_text()
 SCHEDULE = JOBS.schedule_settings().json_text()
 SPLITS = JOBS.splits_settings().json_text()
 GMA = JOBS.gma_settings().json_text()
-OVERLAYS = workflow.overwrite_configfiles
+OVERLAYS = f"--configfile {shlex.join(map(str, workflow.overwrite_configfiles))}" if workflow.overwrite_configfiles else ""
 FIGURES = ["pretraining", "convergence", "checkpoints", "balance"]
 TABLES = ["cohort", "tasks", "auc", "overlap"]

@@ -191,8 +191,5 @@ rule report:
         "benchmarks/report/report.tsv"
     conda:
         "../envs/microtome.yaml"
-    params:
-        snakefile=workflow.main_snakefile,
-        overlays=f"--configfile {' '.join(map(str, OVERLAYS))}" if OVERLAYS else "",
     shell:
-        "snakemake --snakefile {params.snakefile} {params.overlays} --nolock --report {output}" " > {log} 2>&1"
+        f"snakemake --snakefile {workflow.main_snakefile} {OVERLAYS} --nolock" " --report {output}" " > {log} 2>&1"
