@@ -1,4 +1,10 @@
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -200,3 +206,40 @@ def test_bf16_is_near_fp32(cohort: pd.DataFrame) -> None:
     exact = read("slide002")
     make(encoder_settings(encoder=encoder, precision="bf16"))
     assert 0 < np.abs(read("slide002") - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def test_soak_shards_killed_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there after SIGKILL is whole, and what comes out in the end is what an undisturbed run makes."""
+    monkeypatch.chdir(tmp_path)
+    slides = slide_table({"breast": [30] * 12})
+    write_tiles(Path("tiles"), slides)
+    catalog = pd.concat([pd.read_parquet(path) for path in sorted(Path("tiles").glob("*.parquet"))]).sort_values("slide", ignore_index=True)
+    catalog.assign(reason="", mpp_px0=0.25, tile_px0=64.0, width_px0=4000, height_px0=3000).to_parquet("catalog.parquet")
+    write_task(catalog["slide"])
+    make(shard="0", shards=2)
+    make(shard="1", shards=2)
+    undisturbed = {path.stem: read(path.stem, path.parent.name) for path in Path("features").glob("*/*.h5")}
+    moments = random.Random(0)
+    soak = os.environ.get("MICROTOME_SOAK")
+    for shard in ("0", "1") if soak else ("0",):
+        table, folder = Path("killed") / f"{shard}.parquet", Path("killed") / shard
+        flags = ["--catalog=catalog.parquet", "--tiles=tiles", "--slides-of", "task.csv", f"--shard={shard}", "--shards=2", "--batch=8"]
+        flags += [f"--folder={folder}", f"--table={table}", "--workers=1", f"--settings={encoder_settings().json_text()}"]
+        for _ in range(10 if soak else 1):
+            before = len(list(folder.glob("*.h5")))
+            process = subprocess.Popen([sys.executable, "-m", "microtome.features", *flags], stderr=subprocess.DEVNULL)
+            while process.poll() is None and len(list(folder.glob("*.h5"))) <= before:
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+            if process.wait() == 0:
+                break
+            assert not table.exists(), "no table of a shard that is not done"
+            for path in folder.glob("*.h5"):
+                with h5py.File(path) as file:
+                    np.testing.assert_array_equal(file["features"][:], undisturbed[path.stem])
+        subprocess.run([sys.executable, "-m", "microtome.features", *flags], check=True, stderr=subprocess.DEVNULL)
+        for row in pd.read_parquet(table).itertuples():
+            with h5py.File(row.path) as file:
+                np.testing.assert_array_equal(file["features"][:], undisturbed[row.slide])
+        assert not list(folder.glob(".*.part"))

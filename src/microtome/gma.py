@@ -26,6 +26,7 @@ from microtome.config import Gma, GmaSettings
 from microtome.errors import UserError
 from microtome.feature_store import Bags, read_bags
 from microtome.gma_model import GatedAttention, decayed_and_not
+from microtome.orphans import die_with_parent
 from microtome.progress import progress
 from microtome.splits import TRAIN, VAL
 from microtome.statistics import auc
@@ -142,7 +143,7 @@ def train_all(
         yield from ((split, replica, *train(bags, split, replica, settings, device)) for split, replica in todo)
         return
     torch.set_num_threads(1)
-    fork = multiprocessing.get_context("fork")  # the features are shared, not copied
+    fork = multiprocessing.get_context("fork")  # the features are shared, not copied; workers use nothing that has threads
     with ProcessPoolExecutor(min(workers, len(todo)), fork, _share, (bags, settings)) as pool:
         yield from ((split, replica, *done) for (split, replica), done in zip(todo, pool.map(_train_shared, todo), strict=True))
 
@@ -151,6 +152,7 @@ _SHARED: list[tuple[Bags, GmaSettings]] = []  # what a worker process was starte
 
 
 def _share(bags: Bags, settings: GmaSettings) -> None:
+    die_with_parent()
     _SHARED.append((bags, settings))
 
 
