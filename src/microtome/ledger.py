@@ -4,20 +4,18 @@ Each slide has a sidecar `<slide>.json` beside its files, written last: what it 
 time of the source) and its row of the shard's table. A slide whose sidecar matches is not made again, unless it failed.
 """
 
-import ctypes
 import errno
 import hashlib
 import json
 import math
 import os
-import signal
-import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,6 @@ from microtome.slides import SlideError
 
 Row = dict[str, Any]
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-PR_SET_PDEATHSIG = 1  # Linux: a signal when the parent dies
 SHOWN_REASONS = 20
 WORKERS_IMPORT = ["microtome.tiles"]  # once, before they are forked
 
@@ -165,10 +162,15 @@ def _pool(jobs: Sequence[SlideJob], workers: int) -> Iterator[tuple[str, Row]]:
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # a process is a core
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives a killed job
-        if os.getppid() == 1:
-            os._exit(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this the workers of a job that was killed would wait for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def refuse_failures(rows: Sequence[Row], max_failed_fraction: float, what: str) -> None:

@@ -1,0 +1,177 @@
+"""The fast path: its pixels are OpenSlide's, in the same place, for each coding that scanners write; and damaged files do no harm."""
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from numpy.typing import NDArray
+
+from microtome.jpeg_tiles import JpegPlane, Unusual, check_agreement, jpeg_levels, jpeg_plane
+from microtome.slides import Slide, SlideError, open_slide
+from tests.drawn_slides import tissue_like, write_slide
+
+Image = NDArray[np.uint8]
+
+
+@contextmanager
+def opened(path: Path, tile_px0: float, tile_px: int = 256) -> Iterator[tuple[Slide, JpegPlane]]:
+    with open_slide(path) as slide, path.open("rb") as file:
+        yield slide, jpeg_plane(slide, file.fileno(), tile_px0, tile_px)
+
+
+def area_average(slide: Slide, plane: JpegPlane, x_px: int, y_px: int, side_px: int, level: int = 0) -> NDArray[np.float64]:
+    """What OpenSlide reads at `level`, averaged to the plane's pixels."""
+    factor = round(plane.downsample / slide.downsamples[level])
+    pixels = slide.read(round(x_px * plane.downsample), round(y_px * plane.downsample), level, side_px * factor, side_px * factor)
+    return pixels.reshape(side_px, factor, side_px, factor, 3).mean(axis=(1, 3))
+
+
+CODINGS = [("ycbcr", "420"), ("ycbcr", "422"), ("ycbcr", "444"), ("rgb", "444")]
+
+
+@pytest.mark.parametrize("kind", ["generic", "aperio", "philips"])
+@pytest.mark.parametrize(("coding", "subsampling"), CODINGS)
+def test_pixels_are_the_area_average_of_level_0(kind: str, coding: str, subsampling: str, tmp_path: Path) -> None:
+    drawn = tissue_like(1500, 1100, seed=2)
+    tile_px = 240 if kind == "aperio" else 256
+    path = write_slide(
+        tmp_path / "s.tiff", drawn, kind=kind, coding=coding, subsampling=subsampling, tile_px=tile_px, factors=(1,), quality=80
+    )
+    for scale in (1, 2, 4):
+        with opened(path, 128.0 * scale, 128) as (slide, plane):
+            assert plane.scale == scale
+            difference = plane.read(61, 33, 128) - area_average(slide, plane, 61, 33, 128)
+            assert np.abs(difference).mean() < (1e-9 if scale == 1 else 0.8)
+            assert abs(difference.mean()) < 0.2
+
+
+def test_pixels_are_the_area_average_on_real_slides(shared_data: Path) -> None:
+    with opened(shared_data / "slides" / "CMU-1-Small-Region.svs", 512.0) as (slide, plane):  # RGB-coded, components 0, 1, 2, no marker
+        assert (plane.scale, plane.level.downsample) == (2, 1)
+        assert np.abs(plane.read(400, 500, 512) - area_average(slide, plane, 400, 500, 512)).mean() < 0.6
+    with opened(shared_data / "slides" / "philips_style_5714_HE_BT_C2.tiff", 512.0) as (slide, plane):
+        assert (plane.scale, plane.level.downsample) == (1, 2)  # the slide has this level: its own pixels, as OpenSlide reads them
+        assert (plane.read(2000, 2000, 512) == area_average(slide, plane, 2000, 2000, 512, level=1)).all()
+        for scale in (2, 4, 8):
+            from_level_0 = JpegPlane(plane._descriptor, jpeg_levels(slide)[0], scale)
+            x_px = 4000 // scale
+            assert np.abs(from_level_0.read(x_px, x_px, 256) - area_average(slide, from_level_0, x_px, x_px, 256)).mean() < 1
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_nothing_is_shifted_by_half_a_pixel(scale: int, tmp_path: Path) -> None:
+    y, x = np.mgrid[:1024, :1024]
+    waves = 127 + 60 * np.sin(2 * np.pi * x / 64) + 50 * np.sin(2 * np.pi * y / 96)  # a drawn grid, smooth at every scale
+    drawn = np.repeat(np.rint(waves).astype(np.uint8)[..., None], 3, axis=2)
+    path = write_slide(tmp_path / "s.tiff", drawn, subsampling="444", quality=95, factors=(1,))
+    with opened(path, 64.0 * scale, 64) as (_, plane):
+        side = 1024 // scale // 2
+        found = plane.read(16, 16, side).astype(float)[..., 1]
+
+    def drawn_at(shift_px: float) -> NDArray[np.float64]:
+        places = (16 + np.arange(side) + 0.5 + shift_px) * scale - 0.5
+        damping = [np.sinc(scale / period) / np.sinc(1 / period) for period in (64, 96)]  # of a wave, by averaging `scale` pixels
+        return 127 + damping[0] * 60 * np.sin(2 * np.pi * places / 64)[None, :] + damping[1] * 50 * np.sin(2 * np.pi * places / 96)[:, None]
+
+    shifts = np.linspace(-0.6, 0.6, 61)
+    best = shifts[np.argmin([np.abs(found - drawn_at(shift)).mean() for shift in shifts])]
+    assert abs(best) < 0.03
+
+
+def test_a_tile_that_philips_did_not_scan_is_white_and_elsewhere_it_is_unusual(tmp_path: Path) -> None:
+    drawn = tissue_like(1000, 700)
+    with opened(write_slide(tmp_path / "p.tiff", drawn, kind="philips", missing=(1, 4)), 256.0) as (slide, plane):
+        assert (plane.read(256, 0, 256) == 255).all()
+        assert (plane.read(200, 200, 300) == slide.read(200, 200, 0, 300, 300)).all()
+    with (
+        open_slide(write_slide(tmp_path / "g.tiff", drawn, missing=(1,))) as slide,
+        pytest.raises(Unusual, match="level 0 has tiles without"),
+    ):
+        jpeg_levels(slide)
+
+
+def test_the_coarsest_level_and_scale_that_serve_are_taken(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tiff", tissue_like(2048, 2048), kind="aperio", tile_px=240, factors=(1, 4))
+    for tile_px0, expected in ((64, (1, 1)), (127.5, (1, 2)), (126, (1, 1)), (191, (1, 2)), (256, (4, 1)), (600, (4, 2)), (60, (1, 1))):
+        with opened(path, float(tile_px0), 64) as (_, plane):
+            assert (plane.level.downsample, plane.scale) == expected, tile_px0
+
+
+def test_unusual_slides_are_left_to_openslide(shared_data: Path, tmp_path: Path) -> None:
+    def why(path: Path) -> str:
+        with open_slide(path) as slide, pytest.raises(Unusual) as caught:
+            jpeg_levels(slide)
+        return str(caught.value)
+
+    assert why(shared_data / "slides" / "tcga-cr-7395-01a-01-ts1.svs") == "level 0 is not JPEG but APERIO_JP2000_RGB"
+    assert why(shared_data / "slides" / "boxes_dcm" / "boxes_0.dcm") == "dicom slides are not JPEG tiles in a TIFF"
+
+
+def test_wrong_colours_are_noticed(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tiff", tissue_like(1000, 700), coding="rgb")
+    with opened(path, 256.0) as (slide, plane):
+        check_agreement(plane, slide, 300, 200, 256)
+        marker = plane.level.head.index(b"Adobe") + 11
+        object.__setattr__(plane.level, "head", plane.level.head[:marker] + b"\x01" + plane.level.head[marker + 1 :])  # says YCbCr
+        plane._decoded.clear()
+        with pytest.raises(Unusual, match=r"its JPEG tiles differ from what OpenSlide reads by \d+.\d grey levels"):
+            check_agreement(plane, slide, 300, 200, 256)
+
+
+def damaged(path: Path, tile: int, data: bytes, name: str) -> Path:
+    """A copy in which the bytes of level 0's tile are overwritten from their start."""
+    with open_slide(path) as slide:
+        offset_b = int(jpeg_levels(slide)[0].offsets_b[tile])
+    content = bytearray(path.read_bytes())
+    content[offset_b : offset_b + len(data)] = data
+    (path.parent / name).write_bytes(content)
+    return path.parent / name
+
+
+def test_a_tile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tiff", tissue_like(1000, 700))
+    huge = simplejpeg.encode_jpeg(np.zeros((64, 64, 3), np.uint8), 80).replace(b"\x00\x40\x00\x40", b"\xff\xdc\xff\xdc")
+    for name, data, why in (("zeroed", bytes(300), "starts with 00 00"), ("huge", huge, "")):
+        with opened(damaged(path, 6, data, f"{name}.tiff"), 256.0) as (_, plane):
+            plane.read(0, 0, 256)
+            with pytest.raises(SlideError, match=rf"cannot read the JPEG tile at \(512, 256\) of the level with downsample 1: .*{why}"):
+                plane.read(512, 256, 256)
+    with opened(path, 256.0) as (_, plane):
+        end_b = plane._offsets_b[6] + 100
+        path.write_bytes(path.read_bytes()[:end_b])
+        with pytest.raises(SlideError, match=rf"100 of its {plane._sizes_b[6]} bytes at {end_b - 100} are in the file"):
+            plane.read(512, 256, 256)
+
+
+def test_soak_mutated_files_end_in_an_error_and_take_no_memory(tmp_path: Path) -> None:
+    """Bytes flipped anywhere, tags and offsets above all; each file either reads or raises SlideError, within memory."""
+    rng = np.random.default_rng(20)
+    whole = write_slide(tmp_path / "s.tiff", tissue_like(700, 500), tile_px=128, kind="philips", factors=(1, 2)).read_bytes()
+    directories = np.frombuffer(whole, np.uint8).size  # tags lie before and after the tiles
+    mutated = tmp_path / "m.tiff"
+    outcomes = {"read": 0, "failed": 0}
+    for _ in range(2000 if os.environ.get("MICROTOME_SOAK") else 40):
+        content = bytearray(whole)
+        for place in rng.integers(0, directories, rng.integers(1, 4)):
+            content[int(place)] = int(rng.integers(256))
+        for place in rng.integers(0, 3000, rng.integers(0, 12)):
+            content[int(place)] = int(rng.choice([0, 255, int(rng.integers(256))]))
+        mutated.write_bytes(content[: int(rng.integers(100, len(content)))] if rng.random() < 0.2 else content)
+        outcomes[_outcome(mutated)] += 1
+    assert min(outcomes.values()) > 0, outcomes
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1024**2  # 1 GB, in kB
+
+
+def _outcome(path: Path) -> str:
+    try:
+        with opened(path, 256.0) as (slide, plane):
+            check_agreement(plane, slide, 0, 0, 256)
+            plane.read(100, 50, 200)
+    except (SlideError, Unusual):
+        return "failed"
+    return "read"

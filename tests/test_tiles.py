@@ -1,0 +1,214 @@
+"""The rule `tiles`: from masks to tars and an index, over drawn slides."""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import simplejpeg
+from numpy.typing import NDArray
+
+from microtome.config import TilesSettings
+from microtome.errors import UserError
+from microtome.tile_index import INDEX_SCHEMA, read_rows
+from microtome.tiles import SCHEMA, tiles
+from microtome.tissue import tissue
+from tests.drawn_slides import tissue_like, write_slide
+from tests.stage_settings import tiles_settings, tissue_settings
+from tests.test_tissue import write_cohort
+
+GRID = {"tile_px": 128, "mpp": 0.5, "layout": "published"}
+
+
+def run(
+    folder: Path, slides: dict[str, dict[str, Any]], grid: dict[str, Any] | None = None, max_failed: float = 1.0, **tiles_changes: Any
+) -> pd.DataFrame:
+    """Both rules; the tiles' table, indexed by slide."""
+    sections = {"grid": {**GRID, **(grid or {})}, "tissue": {"min_component_tiles": 2}, "tiles": tiles_changes}
+    cohort = write_cohort(folder / "slides.parquet", slides)
+    tissue(cohort, "0", folder / "tissue" / "0", folder / "tissue" / "0.parquet", 1.0, tissue_settings(**sections), 1)
+    return make_tiles(folder, tiles_settings(**sections), max_failed)
+
+
+def make_tiles(folder: Path, settings: TilesSettings, max_failed: float = 1.0) -> pd.DataFrame:
+    found, made = folder / "tissue", folder / "tiles"
+    cohort = folder / "slides.parquet"
+    tiles(cohort, "0", found / "0.parquet", found / "0", made / "0", made / "0.arrow", made / "0.parquet", max_failed, settings, 1)
+    return pd.read_parquet(made / "0.parquet").set_index("slide")
+
+
+def index_of(folder: Path) -> pd.DataFrame:
+    return read_rows(folder / "tiles" / "0.arrow").to_pandas()
+
+
+def pixels_of(folder: Path, slide: str, row: Any) -> NDArray[np.uint8]:
+    data = (folder / "tiles" / "0" / f"{slide}.tar").read_bytes()[row.offset_b : row.offset_b + row.size_b]
+    return np.asarray(simplejpeg.decode_jpeg(data))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_tiles_show_what_was_drawn_at_their_place(tmp_path: Path) -> None:
+    drawn = {name: tissue_like(1500, 1100, seed) for seed, name in enumerate(("fine", "level"))}
+    paths = {
+        "fine": write_slide(tmp_path / "fine.tiff", drawn["fine"], 0.25, factors=(1,), subsampling="444", quality=95),
+        "level": write_slide(tmp_path / "level.tiff", drawn["level"], 0.25, factors=(1, 2, 4), kind="generic", quality=95),
+    }
+    found = run(tmp_path, {name: {"path": str(path)} for name, path in paths.items()}, jpeg_quality=95, jpeg_subsampling="444")
+    index = index_of(tmp_path)
+    assert found["reader"].tolist() == ["jpeg", "jpeg"]
+    assert found["mpp"].tolist() == pytest.approx([0.5, 0.5])
+    assert found["tile_px0"].tolist() == [256, 256]
+    for number, slide in enumerate(found.itertuples()):
+        rows = index[index["slide_row"] == number]
+        assert len(rows) == slide.tiles > 5
+        assert rows.index[0] == slide.first_row
+        for row in rows.itertuples():
+            place = drawn[slide.Index][row.y_px0 : row.y_px0 + 256, row.x_px0 : row.x_px0 + 256]
+            assert place.shape == (256, 256, 3)
+            expected = place.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3))
+            assert np.abs(pixels_of(tmp_path, slide.Index, row) - expected).mean() < 3
+
+
+def test_the_index_and_table_have_their_columns(tmp_path: Path) -> None:
+    run(tmp_path, {"a": {"path": str(write_slide(tmp_path / "a.tiff", tissue_like(900, 700)))}})
+    rows = read_rows(tmp_path / "tiles" / "0.arrow")
+    assert rows.schema.equals(INDEX_SCHEMA)
+    assert pa.ipc.open_file(str(tmp_path / "tiles" / "0.arrow")).num_record_batches == 1
+    assert pd.read_parquet(tmp_path / "tiles" / "0.parquet").columns.tolist() == SCHEMA.names
+    assert (np.array(rows["offset_b"]) % 512 == 0).all()
+    assert min(rows["sharpness"].to_pylist()) > 0
+    assert max(rows["tissue_fraction"].to_pylist()) <= 1
+
+
+def test_tar_names_say_slide_and_place_and_equal_the_index(tmp_path: Path) -> None:
+    run(tmp_path, {"a.1": {"path": str(write_slide(tmp_path / "a.tiff", tissue_like(900, 700)))}})
+    listed = subprocess.run(
+        ["tar", "tf", "a.1.tar"], cwd=tmp_path / "tiles" / "0", check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert listed == [f"a.1_x{row.x_px0}_y{row.y_px0}.jpg" for row in index_of(tmp_path).itertuples()]
+
+
+def test_requested_and_effective_resolution_and_shift_are_stated(tmp_path: Path) -> None:
+    path = str(write_slide(tmp_path / "a.tiff", tissue_like(1500, 1100), factors=(1,)))
+    found = run(tmp_path, {"a": {"path": path, "mpp": 0.2025}}).loc["a"]  # a tile is 316.05 px of level 0
+    assert found["mpp_requested"] == 0.5
+    assert found["mpp"] == pytest.approx(316 * 0.2025 / 128)
+    assert found["tile_px0"] == pytest.approx(316.049, abs=1e-3)
+    assert 0 < found["shift_px0"] <= 2  # decoded at 1/2
+    assert found["reader"] == "jpeg"
+    assert {pixels_of(tmp_path, "a", row).shape for row in index_of(tmp_path).itertuples()} == {(128, 128, 3)}
+
+
+def test_origins_snap_to_the_decode_scale(tmp_path: Path) -> None:
+    path = str(write_slide(tmp_path / "a.tiff", tissue_like(1501, 1103), 0.125, factors=(1,)))
+    found = run(tmp_path, {"a": {"path": path}}, grid={"tile_px": 64}).loc["a"]
+    index = index_of(tmp_path)
+    assert 0 < found["shift_px0"] <= 4  # decoded at 1/4: half a pixel of it, or up to one where the edge is in the way
+    assert (index[["x_px0", "y_px0"]] % 4 == 0).all(axis=None)
+
+
+def test_both_paths_give_the_same_tiles(tmp_path: Path) -> None:
+    slides = {"a": {"path": str(write_slide(tmp_path / "a.tiff", tissue_like(1500, 1100), 0.25, factors=(1,)))}}
+    fast, slow = tmp_path / "fast", tmp_path / "slow"
+    for folder, fast_path in ((fast, True), (slow, False)):
+        folder.mkdir()
+        run(folder, slides, grid={"layout": "aligned"}, fast_path=fast_path, jpeg_quality=98, jpeg_subsampling="444")
+    table = pd.read_parquet(slow / "tiles" / "0.parquet").iloc[0]
+    assert (table["reader"], table["reader_note"]) == ("openslide", "tiles.fast_path is off")
+    places = ["x_px0", "y_px0", "tissue_fraction"]
+    assert index_of(fast)[places].equals(index_of(slow)[places])
+    for ours, theirs in zip(index_of(fast).itertuples(), index_of(slow).itertuples(), strict=True):
+        difference = pixels_of(fast, "a", ours).astype(int) - pixels_of(slow, "a", theirs)
+        assert np.abs(difference).mean() < 1
+        assert ours.sharpness == pytest.approx(theirs.sharpness, rel=0.2)
+
+
+def test_matching_source_tiles_are_copied(tmp_path: Path) -> None:
+    drawn = tissue_like(1500, 1100)
+    path = write_slide(tmp_path / "a.tiff", drawn, kind="aperio", coding="rgb", tile_px=128, quality=90)
+    found = run(tmp_path, {"a": {"path": str(path)}}, grid={"layout": "aligned"}).loc["a"]
+    index = index_of(tmp_path)
+    assert (found["reader"], found["shift_px0"], found["mpp"]) == ("copy", 0, 0.5)
+    assert index[["mean", "sd", "sharpness"]].isna().all(axis=None)  # not decoded
+    source = path.read_bytes()
+    for row in index.itertuples():
+        expected = drawn[row.y_px0 : row.y_px0 + 128, row.x_px0 : row.x_px0 + 128]
+        assert np.abs(pixels_of(tmp_path, "a", row).astype(int) - expected).mean() < 2
+        data = (tmp_path / "tiles" / "0" / "a.tar").read_bytes()[row.offset_b : row.offset_b + row.size_b]
+        assert data[-row.size_b // 2 :] in source  # not coded again
+    measured = run(tmp_path, {"a": {"path": str(path)}}, grid={"layout": "aligned"}, min_intensity_sd=1.0).loc["a"]
+    assert measured["reader"] == "copy"
+    assert index_of(tmp_path)["sharpness"].min() > 0
+
+
+def test_blurred_blank_and_sparsely_covered_tiles_are_left_out_and_counted(tmp_path: Path) -> None:
+    drawn = tissue_like(1500, 1100)
+    drawn[:, 900:] = np.rint(drawn[:, 900:].mean(axis=1, keepdims=True)).astype(np.uint8)  # stripes without detail along x
+    slides = {"a": {"path": str(write_slide(tmp_path / "a.tiff", drawn))}}
+    whole = run(tmp_path, slides).loc["a"]
+    index = index_of(tmp_path)
+    limit = float(index["sharpness"].median())
+    sharp = run(tmp_path, slides, min_sharpness=limit).loc["a"]
+    assert sharp["tiles"] == (index["sharpness"] >= limit).sum()
+    assert sharp["tiles"] + sharp["dropped"] == whole["tiles"]
+    covered = run(tmp_path, slides, min_tissue_fraction=0.9).loc["a"]
+    assert covered["tiles"] == (index["tissue_fraction"] >= np.float32(0.9)).sum() < whole["tiles"]
+    none = run(tmp_path, slides, min_intensity_sd=255.0).loc["a"]
+    assert (none["status"], none["reason"]) == ("empty", f"all {whole['tiles']} tiles are blurred or blank")
+
+
+def test_a_place_that_cannot_be_read_fails_its_slide_alone_and_names_the_place(tmp_path: Path) -> None:
+    drawn = tissue_like(1500, 1100)
+    slides = {name: {"path": str(write_slide(tmp_path / f"{name}.tiff", drawn))} for name in ("a", "b")}
+    run(tmp_path, slides)
+    content = bytearray((tmp_path / "b.tiff").read_bytes())
+    start = content.index(b"\xff\xd8\xff", len(content) // 3)
+    content[start : start + 600] = bytes(600)  # in the middle of level 0
+    (tmp_path / "b.tiff").write_bytes(content)
+    for fast_path, message in ((True, "cannot read"), (False, r"cannot read 128 x 128 px of level 0 at \(\d+, \d+\)")):
+        table = make_tiles(tmp_path, tiles_settings(grid=GRID, tiles={"fast_path": fast_path}))
+        assert table["status"].tolist() == ["ok", "failed"]
+        assert pd.Series([table.loc["b", "reason"]]).str.match(message).all(), table.loc["b", "reason"]
+        assert not list((tmp_path / "tiles" / "0").glob("b.tar"))
+        assert set(index_of(tmp_path)["slide_row"]) == {0}
+
+
+def test_slides_that_left_at_tissue_keep_their_status_and_count_as_failed(tmp_path: Path) -> None:
+    good = str(write_slide(tmp_path / "good.tiff", tissue_like(900, 700)))
+    blank = str(write_slide(tmp_path / "blank.tiff", np.full((700, 900, 3), 243, np.uint8)))
+    slides = {"blank": {"path": blank}, "gone": {"path": "/nowhere/s.svs"}, "good": {"path": good}}
+    found = run(tmp_path, slides, max_failed=0.3)
+    assert found["status"].tolist() == ["empty", "failed", "ok"]
+    assert found["reason"].tolist() == ["no tissue found", "no such file: /nowhere/s.svs", ""]
+    assert found["tiles"].tolist()[:2] == [0, 0]
+    with pytest.raises(UserError, match=r"tiles 0: 1 of 3 slides failed; max_failed_fraction 0 allows 0.\n  gone: no such file"):
+        run(tmp_path, slides, max_failed=0.0)
+
+
+def test_an_empty_shard_has_an_empty_index_and_table(tmp_path: Path) -> None:
+    assert len(run(tmp_path, {})) == 0
+    assert read_rows(tmp_path / "tiles" / "0.arrow").schema.equals(INDEX_SCHEMA)
+
+
+def test_only_what_changed_is_made_again_and_the_same_bytes_come_out(tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    slides = {name: {"path": str(write_slide(tmp_path / f"{name}.tiff", tissue_like(900, 700, seed)))} for seed, name in enumerate("ab")}
+    for folder in (first, second):
+        folder.mkdir()
+        run(folder, slides)
+    assert digests(first) == digests(second)
+    made = {path: path.stat().st_mtime_ns for path in (first / "tiles" / "0").iterdir()}
+    write_slide(tmp_path / "b.tiff", tissue_like(900, 700, seed=9))
+    run(first, slides)
+    assert {path.name for path, time in made.items() if path.stat().st_mtime_ns != time} == {"b.tar", "b.arrow", "b.json"}
+    sidecar = json.loads((first / "tiles" / "0" / "b.json").read_text())
+    assert sidecar["inputs"]["source"]["size_b"] == (tmp_path / "b.tiff").stat().st_size
