@@ -55,7 +55,7 @@ def test_a_second_run_has_nothing_to_do(checkout: Checkout) -> None:
 def test_a_setting_reruns_its_stage_and_what_follows(checkout: Checkout) -> None:
     figures = {"figure_convergence": 1, "figure_checkpoints": 1, "tables": 1}
     assert checkout.jobs({"gma": {"lr": 0.002}}) == {"gma": 8, **figures, **REPORT}
-    assert checkout.jobs({"splits": {"repeats": 4}}) == {"splits": 2, "gma": 8, **figures, **REPORT}
+    assert checkout.jobs({"splits": {"repeats": 4}}) == {"splits": 2, "overlap": 1, "gma": 8, **figures, **REPORT}
     assert checkout.jobs({"figures": {"single_runs": True}}).keys() <= {"figure_pretraining", *figures, *REPORT}
 
 
@@ -100,7 +100,7 @@ def test_a_new_slide_reruns_one_shard_and_in_it_one_slide(checkout: Checkout, sl
     row = slides_table.read_text().splitlines()[1]
     slides_table.write_text(slides_table.read_text() + row.replace(row.split(",")[0] + ",", "one_more,", 1) + "\n")
     jobs = checkout.jobs()
-    assert jobs == {"cohort": 1, "tissue": 1, "tiles": 1, "catalog": 1, "tables": 1, **REPORT}
+    assert jobs == {"cohort": 1, "tissue": 1, "tiles": 1, "catalog": 1, "tables": 1, "overlap": 1, **REPORT}
     before = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}
     checkout.snakemake("all")
     after = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}
