@@ -1,0 +1,83 @@
+"""Every slide of the table is accounted for."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from microtome.catalog import catalog, summarise
+from microtome.cohort import cohort
+from microtome.config import CohortSettings
+from microtome.tiles import tiles
+from microtome.tissue import tissue
+from tests.drawn_slides import tissue_like, write_slide
+from tests.stage_settings import changed_config, tiles_settings, tissue_settings
+
+SECTIONS = {"grid": {"tile_px": 64}, "tissue": {"min_component_tiles": 2}}
+
+
+def catalogued(folder: Path, lines: list[str], shards: int = 3) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Cohort, tissue, tiles and catalog over a slide table with these lines: the catalog, the failures, the summary."""
+    table, results = folder / "slides.csv", folder / "results"
+    table.write_text("\n".join(["slide,path,patient,organ,stain", *lines]) + "\n")
+    used, excluded, attrition = (results / "cohort" / name for name in ("slides.parquet", "excluded.csv", "attrition.csv"))
+    cohort(table, used, excluded, attrition, CohortSettings(cohort=changed_config(cohort={"shards": shards}).cohort))
+    found, made = results / "tissue", results / "tiles"
+    for shard in map(str, range(shards)):
+        own = {"slides": used, "shard": shard, "max_failed_fraction": 1.0, "workers": 1}
+        tissue(folder=found / shard, table=found / f"{shard}.parquet", settings=tissue_settings(**SECTIONS), **own)
+        paths = {"tissue": found / f"{shard}.parquet", "masks": found / shard, "folder": made / shard}
+        tiles(**paths, index=made / f"{shard}.arrow", table=made / f"{shard}.parquet", settings=tiles_settings(**SECTIONS), **own)
+    shard_tables = [[stage / f"{shard}.parquet" for shard in range(shards)] for stage in (found, made)]
+    written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md")]
+    catalog(table, used, attrition, excluded, *shard_tables, *written)
+    return pd.read_parquet(written[0]), pd.read_csv(written[1]), written[2].read_text()
+
+
+def test_ok_empty_failed_and_excluded_slides_are_all_there(tmp_path: Path) -> None:
+    good = write_slide(tmp_path / "good.tiff", tissue_like(900, 700), 0.5)
+    blank = write_slide(tmp_path / "blank.tiff", np.full((700, 900, 3), 243, np.uint8), 0.5)
+    lines = [f"good{n},{good},p{n},breast,H&E" for n in range(3)]
+    lines += [f"blank,{blank},p3,colon,H&E", "gone,/nowhere/s.svs,p4,colon,", f"ihc,{good},p5,breast,HER2"]
+    found, failures, summary = catalogued(tmp_path, lines)
+    by_slide = found.set_index("slide")
+    assert found["slide"].tolist() == sorted(["good0", "good1", "good2", "blank", "gone", "ihc"])
+    assert by_slide["status"].to_dict() == {
+        "good0": "ok",
+        "good1": "ok",
+        "good2": "ok",
+        "blank": "empty",
+        "gone": "failed",
+        "ihc": "excluded",
+    }
+    assert by_slide["stage"].to_dict() == {"good0": "", "good1": "", "good2": "", "blank": "tissue", "gone": "tissue", "ihc": "cohort"}
+    assert by_slide.loc["ihc", "reason"] == "stain is HER2"
+    assert by_slide.loc["gone", "reason"] == "no such file: /nowhere/s.svs"
+    ok = by_slide.loc["good0"]
+    assert (ok["reason"], ok["width_px0"], ok["mpp_px0"], ok["tile_mpp"], ok["tile_px"]) == ("", 900, 0.5, 0.5, 64)
+    assert ok["tiles"] > 5
+    assert ok["bytes"] == (tmp_path / "results" / "tiles" / ok["shard"] / "good0.tar").stat().st_size
+    assert by_slide.loc[["blank", "gone", "ihc"], ["tiles", "bytes"]].to_numpy().sum() == 0
+    for _, slides in found[found["status"] == "ok"].groupby("shard"):
+        assert slides["first_row"].tolist() == [0, *slides["tiles"].cumsum().tolist()[:-1]]
+    assert failures.to_dict("records") == [
+        {"slide": "gone", "stage": "tissue", "reason": "no such file: /nowhere/s.svs", "path": "/nowhere/s.svs"}
+    ]
+    assert "# 6 slides, 3 with tiles" in summary
+    assert "| excluded | cohort | stain is HER2 | 1 |" in summary
+    shard = by_slide.loc["gone", "shard"]
+    assert f"--forcerun results/tissue/{shard}.parquet results/tiles/{shard}.parquet" in summary
+
+
+def test_a_catalog_without_failures_offers_no_retry(tmp_path: Path) -> None:
+    good = write_slide(tmp_path / "good.tiff", tissue_like(900, 700), 0.5)
+    found, failures, summary = catalogued(tmp_path, [f"good,{good},p,breast,"], shards=2)
+    assert found["status"].tolist() == ["ok"]
+    assert len(failures) == 0
+    assert "forcerun" not in summary
+    assert "None." in summary
+
+
+def test_reasons_cannot_break_the_summary_tables(tmp_path: Path) -> None:
+    found, _, _ = catalogued(tmp_path, ["a,/nowhere/a|b.svs,p,breast,"], shards=1)
+    assert "/nowhere/a\\|b.svs" in summarise(found, pd.DataFrame({"step": ["slide table"], "slides": [1], "patients": [1]}))
