@@ -211,10 +211,10 @@ def test_soak_musk1(shared_data: Path) -> None:
     features = ((musk["X"] - musk["X"].mean(0)) / musk["X"].std(0))[order].astype(np.float32)
     first = np.searchsorted(musk["bag"][order], np.arange(len(targets) + 1)).tolist()
     bags = Bags([str(n) for n in range(len(targets))], torch.tensor(targets.tolist()), torch.from_numpy(features), first)
-    repeats = 5 if os.environ.get("MICROTOME_SOAK") else 1
+    repeats, epochs = (5, 20) if os.environ.get("MICROTOME_SOAK") else (1, 10)
     folds = [fold for seed in range(repeats) for fold in StratifiedKFold(10, shuffle=True, random_state=seed).split(targets, targets)]
     splits = [Split(number, *fold) for number, fold in enumerate(folds, start=1)]
-    as_tuned = settings(hidden=64, attention=64, epochs=10, warmup_epochs=2, lr=0.002, replicas=1)
+    as_tuned = settings(hidden=64, attention=64, epochs=epochs, warmup_epochs=2, lr=0.002, replicas=1)
     right = [((probabilities > 0.5) == targets[split.val]) for split, _, _, probabilities in train_all(bags, splits, as_tuned, 2)]
     accuracy = np.concatenate(right).mean()
     print(f"MUSK1, {repeats} x 10-fold: accuracy {accuracy:.3f}")
