@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+TEST = ("config/demo.yaml", "config/test.yaml")
 PROJECT = ["Snakefile", "rules", "src", "config", "envs", "profiles"]
 
 
@@ -21,27 +22,28 @@ def copy(source: Path, target: Path) -> None:
 
 
 class Checkout:
-    """The copy; `profile` is what its runs use."""
+    """The copy; `profile` is what its runs use; `drawn`: with the tests' small cohort."""
 
-    def __init__(self, folder: Path, profile: str = "profiles/local") -> None:
+    def __init__(self, folder: Path, profile: str = "profiles/local", drawn: bool = True) -> None:
         self.folder, self.profile = folder, profile
         for name in PROJECT:
             copy(ROOT / name, folder / name)
         (folder / "slurm").symlink_to("profiles/slurm")
-        self.python("-m", "microtome.demo", "--folder", "demo", "--slides", "12", "--size", "0.5")
+        if drawn:
+            self.python("-m", "microtome.demo", "--folder", "demo", "--slides", "12", "--size", "0.5")
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         command = [sys.executable, *arguments]
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
-    def snakemake(self, target: str, *options: str, change: dict[str, object] | None = None) -> str:
-        """Run the workflow with a `change` of the configuration over config/test.yaml; what it printed."""
-        files = ["config/demo.yaml", "config/test.yaml"]
+    def snakemake(self, target: str, *options: str, change: dict[str, object] | None = None, overlays: tuple[str, ...] = TEST) -> str:
+        """Run the workflow with a `change` of the configuration over the overlays; what it printed."""
+        files = list(overlays)
         if change is not None:
             (self.folder / "change.yaml").write_text(json.dumps(change))
             files.append("change.yaml")
-        done = self.python("-m", "snakemake", "--profile", self.profile, "--cores", "2", *options, "--configfile", *files, "--", target)
+        done = self.python("-m", "snakemake", "--profile", self.profile, *options, "--configfile", *files, "--", target)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -14,13 +14,13 @@ SLIDES, PATIENTS, ORGANS = 423_563, 76_794, 70
 TASK_SLIDES = {"mshs_breast": 1998, "mshs_ibd": 1441, "mshs_er": 2000, "mshs_egfr": 294, "mskcc_egfr": 1000, "mskcc_io": 454}
 
 
-def write_cohort(folder: Path) -> None:
+def write_cohort(folder: Path, slides_count: int = SLIDES) -> None:
     """The configuration and its tables, as a user would have them, in an empty working directory."""
     rng = np.random.default_rng(0)
-    slides = pd.DataFrame({"slide": [f"S{number:06d}" for number in range(SLIDES)]})
+    slides = pd.DataFrame({"slide": [f"S{number:06d}" for number in range(slides_count)]})
     slides["path"] = "/archive/" + slides["slide"].str[1:4] + "/" + slides["slide"] + ".tiff"
-    slides["patient"] = [f"P{number:05d}" for number in rng.integers(0, PATIENTS, SLIDES)]
-    slides["organ"] = [f"organ{number:02d}" for number in np.minimum(rng.zipf(1.5, SLIDES) - 1, ORGANS - 1)]
+    slides["patient"] = [f"P{number:05d}" for number in rng.integers(0, PATIENTS, slides_count)]
+    slides["organ"] = [f"organ{number:02d}" for number in np.minimum(rng.zipf(1.5, slides_count) - 1, ORGANS - 1)]
     slides["stain"] = "H&E"
     (folder / "config" / "tasks").mkdir(parents=True)
     slides.to_csv(folder / "config" / "slides.csv", index=False)
@@ -31,10 +31,10 @@ def write_cohort(folder: Path) -> None:
         (folder / "config" / name).write_text((ROOT / "config" / name).read_text())
 
 
-def dry_run(folder: Path) -> tuple[float, float, str]:
+def dry_run(folder: Path, *overlays: Path) -> tuple[float, float, str]:
     """`snakemake -n` in `folder`: seconds, peak memory in MB, and what it printed."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    command += ["--configfile", str(folder / "config" / "paper.yaml"), "--dry-run", "--quiet", "rules", "--cores", "1"]
+    command += ["--configfile", str(folder / "config" / "paper.yaml"), *map(str, overlays), "--dry-run", "--quiet", "rules", "--cores", "1"]
     start = time.monotonic()
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
