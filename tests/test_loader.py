@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 import torch
@@ -20,16 +21,16 @@ from tests.tile_folder import slide_table, tile_jpeg, write_tiles
 TILES, GLOBAL_BATCH = 130, 12
 
 
-def make(folder: Path) -> Path:
+def make(folder: Path, tile_px: int = 32) -> Path:
     """A schedule of 130 tiles of 5 slides."""
-    slides = slide_table({"breast": [26] * 5}, shards=1)
+    slides = slide_table({"breast": [26] * 5}, shards=1).assign(tile_px=tile_px)
     write_tiles(folder / "tiles", slides)
     index = pa.ipc.open_file(str(folder / "tiles" / "0.arrow")).read_all()
     rows = np.zeros(TILES, ROW)
     rows["slide"], rows["tile"] = np.divmod(np.arange(TILES), 26)
     rows["block"], rows["size_b"] = index["offset_b"].to_numpy() // 512, index["size_b"].to_numpy()
     np.random.default_rng(0).shuffle(rows)
-    write_schedule(folder / "1.arrow", rows, [str(folder / "tiles" / "0" / f"{slide}.tar") for slide in slides["slide"]], 32)
+    write_schedule(folder / "1.arrow", rows, [str(folder / "tiles" / "0" / f"{slide}.tar") for slide in slides["slide"]], tile_px)
     return folder / "1.arrow"
 
 
@@ -99,6 +100,22 @@ def test_torchs_global_generator_is_left_alone(schedule: Path) -> None:
     state = torch.random.get_rng_state()
     batches(schedule, workers=1)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def own_mb(process: psutil.Process) -> float:
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+def test_a_workers_memory_does_not_grow(tmp_path: Path) -> None:
+    schedule = make(tmp_path, tile_px=256)
+    found = tile_batches(schedule, 5, 0, 1, 0, 5, 1)  # 26 batches of 1 MB
+    before = set(psutil.Process().children())
+    next(found)
+    (worker,) = set(psutil.Process().children()) - before
+    first_mb = own_mb(worker)
+    assert sum(1 for _ in zip(range(22), found, strict=False)) == 22
+    assert own_mb(worker) - first_mb < 6
 
 
 def test_what_cannot_be_shared_is_refused(schedule: Path) -> None:

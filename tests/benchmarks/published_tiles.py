@@ -1,11 +1,13 @@
 """A catalog of the published size, and the tile indexes of one fifth of its slides in the format of the rule `tiles`; no pixels."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -77,16 +79,29 @@ def forget(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def run_alone(module: str, *flags: str) -> tuple[float, float]:
-    """Run `python -m module` on one core: its seconds, and the peak of its own memory in MB (mapped files are not in it)."""
-    start, own_mb = time.perf_counter(), 0.0
+class Usage(NamedTuple):
+    """What a process took; its own memory is without mapped files."""
+
+    wall_s: float
+    cpu_s: float
+    own_mb: float
+
+
+def run_alone(module: str, *flags: str) -> Usage:
+    """Run `python -m module` on one core."""
+    start, before_s, own_mb = time.perf_counter(), _children_cpu_s(), 0.0
     with subprocess.Popen(["taskset", "-c", "0", sys.executable, "-m", module, *flags]) as process:
         while process.poll() is None:
             own_mb = max(own_mb, _own_memory_mb(process.pid))
             time.sleep(0.02)
     if process.returncode:
         raise RuntimeError(f"{module} ended with status {process.returncode}")
-    return time.perf_counter() - start, own_mb
+    return Usage(time.perf_counter() - start, _children_cpu_s() - before_s, own_mb)
+
+
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _own_memory_mb(process: int) -> float:
