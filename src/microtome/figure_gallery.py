@@ -34,12 +34,9 @@ def shown(images: torch.Tensor, mean: Rgb, std: Rgb) -> torch.Tensor:
 
 def dino_columns(algorithm: DinoAlgorithm, tiles: Tiles) -> list[torch.Tensor]:
     """The views [n, 3, s, s] of the tiles, the global ones first."""
-    crops = algorithm.prepare(tiles).crops
-    return [
-        shown(view, algorithm.recipe.mean, algorithm.recipe.std)
-        for group in crops
-        for view in group.unflatten(0, (-1, len(tiles.positions)))
-    ]
+    n, recipe = len(tiles.positions), algorithm.recipe
+    views = [view for crops in algorithm.prepare(tiles).crops for view in crops.reshape(-1, n, *crops.shape[1:])]
+    return [shown(view, recipe.mean, recipe.std) for view in views]
 
 
 @torch.no_grad()
