@@ -1,0 +1,107 @@
+"""How encoders compare on the same splits: differences of AUC, split by split, with the test that Monte-Carlo splits allow.
+
+Training sets of different splits overlap, so the splits' differences are correlated and an ordinary paired t-test finds far too much. The
+corrected resampled t-test (Nadeau and Bengio 2003) widens the variance of the mean from 1/n to 1/n + validation/training slides.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata, t
+
+from microtome.splits import TRAIN, VAL
+from microtome.statistics import bootstrap_means
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference over splits, the ends of its corrected confidence interval, and the two-sided p value of no difference."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def val_over_train(splits: pd.DataFrame) -> float:
+    """Validation slides for each training slide, mean over the splits of a splits/{task}.csv."""
+    sides = splits.filter(regex=r"^mccv\d+$")
+    return float(((sides == VAL).sum() / (sides == TRAIN).sum()).mean())
+
+
+def corrected_difference(differences: ArrayLike, ratio: float) -> Difference:
+    """The corrected resampled t-test of Nadeau and Bengio 2003, equation for repeated random splits, and its interval.
+
+    With n differences of mean m and sample variance s², t = m / sqrt((1/n + ratio) s²) has n - 1 degrees of freedom. Where all
+    differences are the same, the interval is a point, and p is 1 for no difference and 0 for any other.
+
+    Args:
+        differences: of two encoders' AUCs on the same splits, [n], n at least 2. ratio: validation slides for each training slide.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    mean = float(values.mean())
+    error = float(np.sqrt((1 / len(values) + ratio) * values.var(ddof=1)))
+    if error == 0:
+        return Difference(mean, mean, mean, float(mean == 0))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return Difference(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, len(values) - 1)))
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """p values adjusted after Holm 1979 for having made that many tests; the smallest is multiplied by their number, and so down."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
+def pairwise(aucs: pd.DataFrame, ratios: dict[str, float]) -> pd.DataFrame:
+    """Every pair of encoders on every task: task, first, second, difference (first minus second), low, high, p, p_holm, splits.
+
+    Args:
+        aucs: as `runs.final_auc` returns them; the encoders of a task share its splits. ratios: `val_over_train` of each task.
+    """
+    tables = []
+    for task, of_task in aucs.groupby("task", sort=False):
+        wide = of_task.pivot(index="split", columns="encoder", values="auc")[list(of_task["encoder"].unique())]
+        rows = []
+        for first, second in combinations(wide.columns, 2):
+            found = corrected_difference(wide[first] - wide[second], ratios[str(task)])
+            rows.append({"task": task, "first": first, "second": second, "difference": found.mean, **_ends(found), "splits": len(wide)})
+        table = pd.DataFrame(rows)
+        if rows:
+            table.insert(7, "p_holm", holm(table["p"]))
+            tables.append(table)
+    columns = ["task", "first", "second", "difference", "low", "high", "p", "p_holm", "splits"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def _ends(found: Difference) -> dict[str, float]:
+    return {"low": found.low, "high": found.high, "p": found.p}
+
+
+def ranking(aucs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """Encoders of each task from best to worst: task, encoder, rank, rank_low, rank_high, mean, low, high.
+
+    Splits are drawn with replacement, the same for all encoders; ends are 95 % percentile intervals of the mean and of the rank.
+    """
+    tables = []
+    for task, of_task in aucs.groupby("task", sort=False):
+        wide = of_task.pivot(index="encoder", columns="split", values="auc").loc[list(of_task["encoder"].unique())]
+        means = bootstrap_means(wide.to_numpy(), resamples, seed)  # [encoders, resamples]
+        ranks = rankdata(-means, method="min", axis=0)
+        tail = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+        low, high = np.quantile(means, tail, axis=1)
+        rank_low, rank_high = np.quantile(ranks, tail, axis=1, method="inverted_cdf").astype(int)
+        mean = wide.mean(axis=1)
+        columns = {"rank": rankdata(-mean, method="min").astype(int), "rank_low": rank_low, "rank_high": rank_high}
+        table = pd.DataFrame({"task": task, "encoder": wide.index, **columns, "mean": mean.to_numpy(), "low": low, "high": high})
+        tables.append(table.sort_values("rank", kind="stable"))
+    return pd.concat(tables, ignore_index=True)

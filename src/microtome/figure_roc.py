@@ -1,0 +1,102 @@
+"""ROC curves of the last epoch on the validation slides, a panel a task, encoders as colours.
+
+A run's curve is read at fixed false positive rates (vertical averaging, Fawcett 2006); replicas of a split are averaged first; a line is
+the mean over splits, a band the 95 % bootstrap interval of that mean at each rate. A run stands for itself with its last checkpoint.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
+
+from microtome.atomic import write_text
+from microtome.command_line import run
+from microtome.config import FiguresSettings
+from microtome.figure_style import TWO_COLUMNS_MM, Look, hide_unused, legend_below, looks, new_figure, save, style
+from microtome.runs import labelled, last_checkpoints
+from microtome.statistics import bootstrap_means
+
+RATES = np.linspace(0, 1, 101)  # false positive rates at which curves are read
+TASKS_A_ROW = 3
+PANEL_MM = 58.0
+
+
+def mean_curve(predictions: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """The mean ROC curve of one task and encoder: fpr, tpr, low, high, at 0 and at `RATES`. `predictions`: predictions.parquet of `gma`."""
+    runs = predictions.groupby(["split", "replica"])[["target", "probability"]].apply(lambda run: pd.Series(_curve(run), RATES))
+    splits = runs.groupby(level="split").mean().to_numpy()  # [splits, rates]
+    low, high = np.quantile(bootstrap_means(splits.T, resamples, seed), [0.025, 0.975], axis=1)
+    curve = pd.DataFrame({"fpr": RATES, "tpr": splits.mean(axis=0), "low": low, "high": high})
+    return pd.concat([pd.DataFrame([dict.fromkeys(curve.columns, 0.0)]), curve], ignore_index=True)  # every curve starts at the origin
+
+
+def _curve(run: pd.DataFrame) -> NDArray[np.float64]:
+    """The true positive rate of one run at each of `RATES`.
+
+    `np.interp` takes the last of several points with one false positive rate: the upper end where the curve climbs straight up.
+    """
+    fpr, tpr, _ = roc_curve(run["target"], run["probability"], drop_intermediate=False)
+    return np.asarray(np.interp(RATES, fpr, tpr))
+
+
+def drawn(predictions: list[Path], settings: FiguresSettings) -> pd.DataFrame:
+    """What is drawn: task, encoder, fpr, tpr, low, high."""
+    shown = last_checkpoints(path.parent.name for path in predictions)
+    parts = []
+    for path in predictions:
+        if path.parent.name in shown:
+            curve = mean_curve(pd.read_parquet(path), settings.figures.bootstrap, settings.seed)
+            parts.append(curve.assign(task=path.parent.parent.name, encoder=path.parent.name))
+    return pd.concat(parts, ignore_index=True)[["task", "encoder", "fpr", "tpr", "low", "high"]]
+
+
+def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look]) -> None:
+    """One task: `rows` has the rows of `drawn` of that task."""
+    panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.5, linestyle=":")
+    for encoder, of_one in rows.groupby("encoder", sort=False):
+        how = look[str(encoder)]
+        panel.fill_between(of_one["fpr"], of_one["low"], of_one["high"], color=how.colour, alpha=0.15, linewidth=0)
+        panel.plot(of_one["fpr"], of_one["tpr"], color=how.colour, linestyle=how.line)
+    panel.set_aspect("equal")
+    panel.set_xlim(-0.01, 1)
+    panel.set_ylim(0, 1.01)
+    panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    panel.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+
+
+def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
+    """The figure of the rows of `drawn`."""
+    tasks, encoders = list(table["task"].unique()), list(table["encoder"].unique())
+    look = looks(list(settings.labels) + [encoder for encoder in encoders if encoder not in settings.labels])
+    columns = min(TASKS_A_ROW, len(tasks))
+    rows = -(-len(tasks) // columns)
+    width_mm = max(TWO_COLUMNS_MM / TASKS_A_ROW * columns, 89)
+    with style():
+        figure = new_figure(width_mm, PANEL_MM * rows + 14)
+        panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+        for i, task in enumerate(tasks):
+            draw_panel(panels[i], table[table["task"] == task], look)
+            panels[i].set_title(task)
+            panels[i].set_xlabel("false positive rate")
+            if i % columns == 0:
+                panels[i].set_ylabel("true positive rate")
+        hide_unused(panels, len(tasks))
+        handles = [Line2D([], [], color=look[encoder].colour, linestyle=look[encoder].line) for encoder in encoders]
+        legend_below(figure, handles, [labelled(encoder, settings.labels) for encoder in encoders], width_mm)
+    return figure
+
+
+def figure_roc(predictions: list[Path], pdf: Path, png: Path, csv: Path, settings: FiguresSettings) -> None:
+    """Draw the ROC curves of every task."""
+    table = drawn(predictions, settings)
+    save(draw(table, settings), pdf, png)
+    write_text(csv, table.to_csv(index=False))
+
+
+if __name__ == "__main__":
+    run(figure_roc)

@@ -1,0 +1,88 @@
+"""Paired comparisons against hand-worked cases and SciPy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import t, ttest_rel
+
+from microtome.comparisons import corrected_difference, holm, pairwise, ranking, val_over_train
+
+
+def aucs(values: dict[str, list[float]], task: str = "texture") -> pd.DataFrame:
+    rows = [(task, encoder, split + 1, auc) for encoder, of_one in values.items() for split, auc in enumerate(of_one)]
+    return pd.DataFrame(rows, columns=["task", "encoder", "split", "auc"])
+
+
+def test_without_the_correction_it_is_the_paired_t_test() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.random(20), random.random(20)
+    found, reference = corrected_difference(first - second, 0.0), ttest_rel(first, second)
+    assert found.p == pytest.approx(reference.pvalue)
+    interval = reference.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_a_hand_worked_corrected_test() -> None:
+    # m = 0.02, s² = 0.0001 (three values 0.01 apart), 80/20: error = sqrt((1/3 + 1/4) 0.0001) = 0.0076376
+    found = corrected_difference([0.01, 0.02, 0.03], 0.25)
+    assert found.mean == pytest.approx(0.02)
+    assert found.p == pytest.approx(2 * t.sf(0.02 / 0.00763763, 2), rel=1e-5)
+    assert found.high - found.mean == pytest.approx(4.302653 * 0.00763763, rel=1e-5)
+    assert found.p > ttest_rel([0.01, 0.02, 0.03], [0, 0, 0]).pvalue
+
+
+def test_splits_that_agree_exactly() -> None:
+    assert vars(corrected_difference([0.0, 0.0, 0.0], 0.25)) == {"mean": 0, "low": 0, "high": 0, "p": 1}
+    assert vars(corrected_difference([0.25, 0.25, 0.25], 0.25)) == {"mean": 0.25, "low": 0.25, "high": 0.25, "p": 0}
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # the example of Wikipedia's "Holm-Bonferroni method"
+    assert holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert holm([0.2]) == pytest.approx([0.2])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_no_adjustment_and_bonferroni_and_keeps_the_order(p: list[float]) -> None:
+    adjusted, raw = holm(p), np.array(p)
+    assert (adjusted >= raw).all()
+    assert (adjusted <= np.minimum(raw * len(p), 1) + 1e-12).all()
+    assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= 0).all()
+
+
+def test_the_ratio_is_counted_in_the_splits() -> None:
+    splits = pd.DataFrame({"slide": list("abcde"), "target": [0, 1, 0, 1, 0]})
+    splits["mccv1"] = ["train", "train", "train", "train", "val"]
+    splits["mccv2"] = ["train", "train", "train", "val", "val"]
+    assert val_over_train(splits) == pytest.approx((1 / 4 + 2 / 3) / 2)
+
+
+def test_every_pair_of_a_task_is_compared_on_its_own_splits() -> None:
+    random = np.random.default_rng(1)
+    values = {name: random.random(20).tolist() for name in ("a", "b", "c")}
+    table = pairwise(pd.concat([aucs(values, "one"), aucs({"a": values["b"], "b": values["a"]}, "two")]), {"one": 0.25, "two": 0.25})
+    assert table[["task", "first", "second"]].to_numpy().tolist() == [
+        ["one", "a", "b"],
+        ["one", "a", "c"],
+        ["one", "b", "c"],
+        ["two", "a", "b"],
+    ]
+    assert table["difference"][0] == pytest.approx(np.mean(values["a"]) - np.mean(values["b"]))
+    assert table["difference"][3] == pytest.approx(-table["difference"][0])
+    assert table["p_holm"][:3].to_numpy() == pytest.approx(holm(table["p"][:3]))
+    assert table["p_holm"][3] == table["p"][3]  # one pair: nothing to adjust
+    assert pairwise(aucs({"a": [0.5, 0.6]}), {"texture": 0.25}).empty
+
+
+def test_a_ranking_has_the_ranks_that_resamples_give() -> None:
+    table = ranking(aucs({"low": [0.5, 0.6, 0.55, 0.5], "high": [0.9, 0.8, 0.95, 0.9], "middle": [0.7, 0.72, 0.7, 0.71]}), 500, 0)
+    assert table["encoder"].tolist() == ["high", "middle", "low"]
+    assert table[["rank", "rank_low", "rank_high"]].to_numpy().tolist() == [[1, 1, 1], [2, 2, 2], [3, 3, 3]]
+    assert table["mean"].tolist() == pytest.approx([0.8875, 0.7075, 0.5375])
+    assert ((table["low"] < table["mean"]) & (table["mean"] < table["high"])).all()
+    close = ranking(aucs({"a": [0.4, 0.6, 0.5, 0.7], "b": [0.6, 0.4, 0.7, 0.52]}), 500, 0)
+    assert close[["rank_low", "rank_high"]].to_numpy().tolist() == [[1, 2], [1, 2]]
+    same = ranking(aucs({"a": [0.4, 0.6], "b": [0.4, 0.6]}), 100, 0)
+    assert same["rank"].tolist() == [1, 1]
