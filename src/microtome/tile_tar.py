@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from zlib import adler32
 
 from microtome.atomic import atomic_path
 
@@ -38,7 +39,7 @@ def header(name: str, size_b: int) -> bytes:
     if len(encoded) > NAME_B:
         return _header(name, size_b)
     size = b"%011o" % size_b
-    checksum = b"%06o\0 " % (CHECKSUM + sum(encoded) + sum(size))
+    checksum = b"%06o\0 " % (CHECKSUM + (adler32(encoded + size) & 0xFFFF) - 1)  # its low half is 1 + the sum of so few bytes
     return encoded.ljust(NAME_B, b"\0") + TEMPLATE[100:124] + size + TEMPLATE[135:148] + checksum + TEMPLATE[156:]
 
 

@@ -82,7 +82,7 @@ def tissue_fraction(mask_file: Path, places: TileGrid, subpixels: int) -> NDArra
 
 def _store(slide: str, source: TileSource, wanted: Sequence[Place], fraction: NDArray[np.float32], folder: Path) -> tuple[TileRows, int]:
     """Store the wanted tiles, row by row of the grid; returns their rows and the tar's bytes."""
-    rows, downsample = TileRows(), source.plane.downsample
+    rows, fractions, downsample = TileRows(), fraction.tolist(), source.plane.downsample
     x_px0, y_px0 = ([round(origin * downsample) for origin in origins] for origins in (source.cut.x_px, source.cut.y_px))
     with TileTar(folder / f"{slide}.tar") as tar:
         for place in wanted:
@@ -90,7 +90,7 @@ def _store(slide: str, source: TileSource, wanted: Sequence[Place], fraction: ND
             if tile is not None:
                 (row, column), (jpeg, quality) = place, tile
                 offset_b = tar.add(tile_name(slide, x_px0[column], y_px0[row]), jpeg)
-                rows.add(x_px0[column], y_px0[row], offset_b, len(jpeg), fraction[row, column], *quality)
+                rows.add(x_px0[column], y_px0[row], offset_b, len(jpeg), fractions[row][column], *quality)
     rows.write(folder / f"{slide}.arrow")
     return rows, tar.size_b
 
