@@ -180,6 +180,24 @@ def test_views_are_the_published_ones() -> None:
     assert [number for number, _ in dino.views[0] + dino.views[1]] == list(range(10))
 
 
+def test_the_loss_is_summed_in_float32_under_bf16() -> None:
+    dino = algorithm()
+    prepared, rates = dino.prepare(tiles()), dino.rates(3)
+    seen = []
+
+    def network(*crops: object) -> torch.Tensor:
+        seen.append(dino.network(*crops))
+        return seen[-1]
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = dino.loss(network, prepared, rates)
+        teacher = dino.teacher(prepared.crops[:1], [None])
+    assert seen[0].dtype == teacher.dtype == torch.bfloat16
+    targets = teacher_probabilities(teacher.double().unflatten(0, (2, 8)), dino.center.double(), rates.teacher_temp)
+    exact = dino_loss(seen[0].double().unflatten(0, (-1, 8)), targets, dino.recipe.student_temp)
+    assert float(found.detach()) == pytest.approx(float(exact.detach()), rel=1e-5)
+
+
 def test_no_local_crops_is_allowed() -> None:
     dino = algorithm(local_crops=0)
     assert torch.isfinite(dino.loss(dino.network, dino.prepare(tiles()), dino.rates(0)))

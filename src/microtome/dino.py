@@ -132,7 +132,8 @@ class DinoAlgorithm(nn.Module):
             self._probabilities_sum += targets.sum(dim=(0, 1))
             self._entropy_sum += entropy(targets).sum()
         student = network(prepared.crops, prepared.drop_path).float().unflatten(0, (-1, prepared.n))
-        return dino_loss(student, targets, self.recipe.student_temp)
+        with torch.autocast(student.device.type, enabled=False):  # bf16 has 8 bits: too few for sums over K
+            return dino_loss(student, targets, self.recipe.student_temp)
 
     def before_update(self, step: int) -> torch.Tensor:
         """Clip each tensor's gradient, and withhold the last layer's in the first pseudo-epochs."""
