@@ -27,7 +27,7 @@ def refused(changed: dict[str, Any]) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("overlays", [[], ["demo.yaml"], ["demo.yaml", "test.yaml"], ["paper.yaml"]])
+@pytest.mark.parametrize("overlays", [[], ["demo.yaml"], ["demo.yaml", "test.yaml"], ["paper.yaml"], ["opal2024.yaml"]])
 def test_every_configuration_is_valid(overlays: list[str]) -> None:
     assert isinstance(load_config(values(*overlays)), Config)
 

@@ -86,3 +86,35 @@ def test_both_classes_are_on_both_sides(negatives: int, positives: int, fraction
         inside = len(train & set(members))
         assert 0 < inside < len(members)
         assert abs(inside - fraction * len(members)) <= 1 or inside in (1, len(members) - 1)
+
+
+def with_given(folder: Path, group: str = "patient", **columns: list[str]) -> pd.DataFrame:
+    slides = table(4, 2, positive=0.5)
+    slides[["slide", "patient"]].to_parquet(folder / "cohort.parquet")
+    slides[["slide", "target"]].assign(**columns).sample(frac=1, random_state=0).to_csv(folder / "task.csv", index=False)
+    settings = SplitsSettings(seed=0, splits=Splits.model_validate({"repeats": 20, "train_fraction": 0.8, "group": group}))
+    splits(folder / "task.csv", folder / "cohort.parquet", folder / "splits.csv", settings)
+    return pd.read_csv(folder / "splits.csv")
+
+
+def test_splits_that_a_task_brings_along(tmp_path: Path) -> None:
+    first, second = ["train", "train", "val", "val"] * 2, ["val", "val", "train", "train"] * 2
+    made = with_given(tmp_path, mccv1=first, mccv2=second)
+    assert list(made.columns) == ["slide", "patient", "target", "mccv1", "mccv2"]
+    assert (made["mccv1"].tolist(), made["mccv2"].tolist()) == (first, second)
+    by_slide = ["train", "val"] * 4
+    assert with_given(tmp_path, group="slide", mccv1=by_slide)["mccv1"].tolist() == by_slide
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        (["train", "train", "val", "test"] * 2, r"mccv1 of slide s003: found 'test', expected train or val"),
+        (["train"] * 4 + ["val"] * 4, r"mccv1 has not slides of both classes on both sides"),
+        (["train"] * 8, r"mccv1 has not slides of both classes on both sides"),
+        (["train", "val"] * 4, r"mccv1 has patient p0 on both sides\. .* set splits\.group: slide, the published way"),
+    ],
+)
+def test_bad_splits_of_a_task(tmp_path: Path, sides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        with_given(tmp_path, mccv1=sides)

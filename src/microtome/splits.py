@@ -15,7 +15,7 @@ from microtome.atomic import write_text
 from microtome.command_line import run
 from microtome.config import SplitsSettings
 from microtome.errors import UserError
-from microtome.tasks import read_task, with_patients
+from microtome.tasks import CLASSES, read_task, with_patients
 
 TRAIN, VAL = "train", "val"
 
@@ -65,19 +65,54 @@ def mixed_patients(task: pd.DataFrame) -> Sequence[str]:
     return sorted(classes.index[classes > 1])
 
 
+def given_splits(table: Path, labelled: pd.DataFrame, group: str) -> pd.DataFrame:
+    """The columns mccv1, mccv2, … that the task table brings along, as OPAL's files do, in the order of `labelled`; maybe none.
+
+    Raises:
+        UserError: a value that is neither train nor val, a side without slides of both classes, a patient on both sides of a split
+            that is to be by patient.
+    """
+    read = pd.read_csv(table, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
+    given = read.set_index("slide").filter(regex=r"^mccv\d+$").loc[labelled["slide"]].reset_index(drop=True)
+    for name, sides in given.items():
+        wrong = labelled["slide"][~sides.isin([TRAIN, VAL])]
+        if len(wrong):
+            raise UserError(f"{table}: {name} of slide {wrong.iloc[0]}: found {sides[wrong.index[0]]!r}, expected {TRAIN} or {VAL}.")
+        if labelled.groupby(sides)["target"].nunique().reindex([TRAIN, VAL]).ne(len(CLASSES)).any():
+            raise UserError(f"{table}: {name} has not slides of both classes on both sides. Mend the column, or take all of them out.")
+        both = sides.groupby(labelled[group]).nunique()
+        if (both > 1).any():
+            raise UserError(
+                f"{table}: {name} has {group} {both.index[both > 1][0]} on both sides. Mend the column, take all out to have splits drawn by "
+                "patient, or set splits.group: slide, the published way."
+            )
+    return given
+
+
 def splits(task: Path, slides: Path, splits: Path, settings: SplitsSettings) -> None:
-    """Write slide, patient, target, mccv1 … mccvN (train or val) of a task table to `splits` (CSV, sorted by slide)."""
+    """Write slide, patient, target, mccv1 … mccvN (train or val) of a task table to `splits` (CSV, sorted by slide).
+
+    Splits that the task table brings along are taken as they are; else they are drawn.
+    """
     labelled = with_patients(task, read_task(task), pd.read_parquet(slides, columns=["slide", "patient"]))
+    given = given_splits(task, labelled, settings.splits.group)
+    drawn = given if len(given.columns) else draw_splits(task, labelled, settings)
+    write_text(splits, pd.concat([labelled, drawn], axis=1).to_csv(index=False))
+
+
+def draw_splits(table: Path, labelled: pd.DataFrame, settings: SplitsSettings) -> pd.DataFrame:
+    """A column a split, in the order of `labelled`, drawn from the seed."""
     group = settings.splits.group
     groups = strata(labelled, group)
-    check(task, labelled, groups, group)
+    check(table, labelled, groups, group)
     mixed = mixed_patients(labelled)
     if mixed:
-        print(f"{task}: patients with slides of both classes are stratified as class 1: {', '.join(mixed)}", file=sys.stderr)
+        print(f"{table}: patients with slides of both classes are stratified as class 1: {', '.join(mixed)}", file=sys.stderr)
+    drawn = {}
     for number, name in enumerate(split_names(settings.splits.repeats), start=1):
         train = monte_carlo(groups, settings.splits.train_fraction, np.random.default_rng([settings.seed, number]))
-        labelled[name] = np.where(labelled[group].isin(train), TRAIN, VAL)
-    write_text(splits, labelled.to_csv(index=False))
+        drawn[name] = np.where(labelled[group].isin(train), TRAIN, VAL)
+    return pd.DataFrame(drawn)
 
 
 if __name__ == "__main__":
