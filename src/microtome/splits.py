@@ -82,10 +82,8 @@ def given_splits(table: Path, labelled: pd.DataFrame, group: str) -> pd.DataFram
             raise UserError(f"{table}: {name} has not slides of both classes on both sides. Mend the column, or take all of them out.")
         both = sides.groupby(labelled[group]).nunique()
         if (both > 1).any():
-            raise UserError(
-                f"{table}: {name} has {group} {both.index[both > 1][0]} on both sides. Mend the column, take all out to have splits drawn by "
-                "patient, or set splits.group: slide, the published way."
-            )
+            remedy = "Mend the column, take all out to have splits drawn by patient, or set splits.group: slide, the published way."
+            raise UserError(f"{table}: {name} has {group} {both.index[both > 1][0]} on both sides. {remedy}")
     return given
 
 
