@@ -17,6 +17,7 @@ PHILIPS = (
     '<Attribute Name="DICOM_MANUFACTURER" Group="0x0008" Element="0x0070" PMSVR="IString">PHILIPS</Attribute>'
     '<Attribute Name="PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003" PMSVR="IDataObjectArray"><Array>'
     '<DataObject ObjectType="DPScannedImage">'
+    '<Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" Element="0x0030" PMSVR="IDoubleArray">"{mm:.9f}" "{mm:.9f}"</Attribute>'
     '<Attribute Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004" PMSVR="IString">WSI</Attribute>'
     '<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE" Group="0x301D" Element="0x2006" PMSVR="IDataObjectArray"><Array>'
     "{levels}</Array></Attribute></DataObject></Array></Attribute></DataObject>"
@@ -62,7 +63,9 @@ def write_slide(
     described = {
         "generic": None,
         "aperio": f"Aperio Image Library v1\r\n{width}x{height} ({tile_px}x{tile_px}) JPEG/RGB Q={quality}|AppMag = 20|MPP = {mpp}",
-        "philips": PHILIPS.format(levels="".join(PHILIPS_LEVEL.format(mm=mpp * f / 1000, number=n) for n, f in enumerate(factors))),
+        "philips": PHILIPS.format(
+            mm=mpp / 1000, levels="".join(PHILIPS_LEVEL.format(mm=mpp * f / 1000, number=n) for n, f in enumerate(factors))
+        ),
     }
     with tifffile.TiffWriter(path, bigtiff=False) as file:
         for number, factor in enumerate(factors):
@@ -104,3 +107,41 @@ def _coded(level: Image, tile_px: int, quality: int, coding: str, missing: Seque
             tile = np.ascontiguousarray(padded[top : top + tile_px, left : left + tile_px])
             yield b"" if number in missing else encoded(tile, quality, coding)
             number += 1
+
+
+def write_sparse_slide(path: Path, side_px0: int, piece: Image, at_tile: int, mpp: float = 0.25) -> Path:
+    """A Philips slide of `side_px0` squared with nothing scanned but `piece` (whole 512-px tiles), from tile (at_tile, at_tile) on."""
+    factors = (1, 4, 16, 64)
+    described = PHILIPS.format(
+        mm=mpp / 1000, levels="".join(PHILIPS_LEVEL.format(mm=mpp * f / 1000, number=n) for n, f in enumerate(factors))
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        for factor in factors:
+            side_px = side_px0 // factor
+            level = np.full((512 * (piece.shape[0] // 512 // factor + 2), 512 * (piece.shape[1] // 512 // factor + 2), 3), 243, np.uint8)
+            inside = at_tile * 512 // factor % 512
+            small = np.asarray(cv2.resize(piece, (piece.shape[1] // factor, piece.shape[0] // factor), interpolation=cv2.INTER_AREA))
+            level[inside : inside + small.shape[0], inside : inside + small.shape[1]] = small
+            file.write(
+                _coded_piece(level, side_px, at_tile * 512 // factor // 512),
+                shape=(side_px, side_px, 3),
+                dtype=np.uint8,
+                photometric="ycbcr",
+                compression="jpeg",
+                subsampling=(2, 2),
+                tile=(512, 512),
+                subfiletype=0 if factor == 1 else 1,
+                description=described if factor == 1 else None,
+                software="Philips DP v1.0",
+                metadata=None,
+            )
+    return path
+
+
+def _coded_piece(level: Image, side_px: int, first: int) -> Iterator[bytes]:
+    tiles_a_side = -(-side_px // 512)
+    for row in range(tiles_a_side):
+        for column in range(tiles_a_side):
+            top, left = (row - first) * 512, (column - first) * 512
+            here = 0 <= top < level.shape[0] and 0 <= left < level.shape[1]
+            yield encoded(np.ascontiguousarray(level[top : top + 512, left : left + 512]), 85, "420") if here else b""

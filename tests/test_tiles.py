@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from microtome.errors import UserError
 from microtome.tile_index import INDEX_SCHEMA, read_rows
 from microtome.tiles import SCHEMA, tiles
 from microtome.tissue import tissue
-from tests.drawn_slides import tissue_like, write_slide
+from tests.drawn_slides import tissue_like, write_slide, write_sparse_slide
 from tests.stage_settings import tiles_settings, tissue_settings
 from tests.test_tissue import write_cohort
 
@@ -212,3 +213,25 @@ def test_only_what_changed_is_made_again_and_the_same_bytes_come_out(tmp_path: P
     assert {path.name for path, time in made.items() if path.stat().st_mtime_ns != time} == {"b.tar", "b.arrow", "b.json"}
     sidecar = json.loads((first / "tiles" / "0" / "b.json").read_text())
     assert sidecar["inputs"]["source"]["size_b"] == (tmp_path / "b.tiff").stat().st_size
+
+
+def test_a_sparse_slide_of_200000_px_takes_little_memory(tmp_path: Path) -> None:
+    write_sparse_slide(tmp_path / "a.tiff", 200_000, tissue_like(4096, 4096), at_tile=200)
+    script = """
+import sys
+from pathlib import Path
+from microtome.tiles import make_tiles
+from microtome.tissue import find_tissue
+from tests.stage_settings import tiles_settings, tissue_settings
+folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / "a.tiff"
+row = find_tissue("a", path, None, None, folder, tissue_settings())
+print(make_tiles("a", path, row["mpp"], row["subpixels"], folder / "a.geojson", folder, tiles_settings())["reader"])
+print([line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")][0].split()[1])
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    reader, peak_kb = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True).stdout.split()
+    assert reader == "jpeg"
+    assert int(peak_kb) < 600 * 1024  # the imports take some 200 MB
+    index = read_rows(tmp_path / "a.arrow").to_pandas()
+    assert 15 < len(index) < 81
+    assert index["x_px0"].between(200 * 512 - 512, 200 * 512 + 4096).all()
