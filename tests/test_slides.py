@@ -11,7 +11,7 @@ from microtome.config import Reader
 from microtome.slides import SlideError, on_white, open_slide, resolution
 from tests.drawn_slides import tissue_like, write_slide
 
-READER = Reader(allow_objective_power=False, min_mpp=0.05, max_mpp=20.0)
+READER = Reader(checksum=False, allow_objective_power=False, min_mpp=0.05, max_mpp=20.0)
 METADATA = {"openslide.vendor": "aperio", "openslide.mpp-x": "0.499", "openslide.mpp-y": "0.501"}
 TAGS = {"openslide.vendor": "aperio", "tiff.XResolution": "40000", "tiff.YResolution": "40000", "tiff.ResolutionUnit": "centimeter"}
 POWER = {"openslide.objective-power": "20"}

@@ -1,6 +1,7 @@
 """The rule `tissue`: masks, overlays and a row a slide, for a shard of drawn slides and files that are none."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,21 @@ def test_a_second_run_makes_nothing_again_and_a_changed_slide_is_made_again(tmp_
     assert {path.name for path in again} == {"b.json", "b.jpg", "b.geojson"}
     run(tmp_path, slides, settings=tissue_settings(grid={"tile_px": 64}, tissue={"grey_max_sd": 6.0}))
     assert all(path.stat().st_mtime_ns != time for path, time in made.items())
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_checksum_notices_a_slide_of_the_same_size_and_time(checksum: bool, tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tiff", tissue_like(900, 700, 3))
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    settings = tissue_settings(**SMALL, reader={"checksum": checksum})
+    run(tmp_path, {"s": {"path": str(path)}}, settings=settings)
+    made_ns = (tmp_path / "0" / "s.geojson").stat().st_mtime_ns
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+    run(tmp_path, {"s": {"path": str(path)}}, settings=settings)
+    assert ((tmp_path / "0" / "s.geojson").stat().st_mtime_ns != made_ns) == checksum
 
 
 def test_what_left_the_shard_and_what_was_half_written_is_swept(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ class Cohort(Section):
 
 
 class Reader(Section):
-    """How slides are opened and their µm/px is found."""
+    """How slides are opened, their µm/px is found, and a replaced slide is noticed."""
 
+    checksum: bool
     allow_objective_power: bool
     min_mpp: Positive
     max_mpp: Positive

@@ -49,13 +49,19 @@ def digest(settings: Section) -> str:
     return hashlib.sha256(settings.json_text().encode()).hexdigest()[:16]
 
 
-def source_of(path: Path) -> Row:
+def source_of(path: Path, checksum: bool) -> Row:
     """By what a file that was replaced under the same name is noticed. A missing file has size -1."""
     try:
         found = path.stat()
+        source = {"size_b": found.st_size, "mtime_ns": found.st_mtime_ns}
+        return source | ({"sha256": _sha256(path)} if checksum else {})
     except OSError:
         return {"size_b": -1, "mtime_ns": 0}
-    return {"size_b": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sidecar_row(job: SlideJob) -> Row | None:

@@ -123,7 +123,13 @@ def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSett
     name, path, mask_file = str(slide["slide"]), Path(str(slide["path"])), masks / f"{slide['slide']}.geojson"
     mpp, subpixels = float(slide["mpp"]), int(slide["subpixels"])
     mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16]
-    inputs = {"settings": digest(settings), "source": source_of(path), "mask": mask_digest, "mpp": mpp, "subpixels": subpixels}
+    inputs = {
+        "settings": digest(settings),
+        "source": source_of(path, settings.reader.checksum),
+        "mask": mask_digest,
+        "mpp": mpp,
+        "subpixels": subpixels,
+    }
     return SlideJob(name, folder, inputs, SUFFIXES, partial(make_tiles, name, path, mpp, subpixels, mask_file, folder, settings))
 
 

@@ -109,7 +109,12 @@ def tissue(slides: Path, shard: str, folder: Path, table: Path, max_failed_fract
     for slide in slides_of_shard(slides, shard).to_dict("records"):
         path, mask_file = Path(slide["path"]), Path(slide["mask"]) if isinstance(slide["mask"], str) else None
         table_mpp = None if pd.isna(slide["mpp"]) else float(slide["mpp"])
-        inputs = {"settings": digest(settings), "source": source_of(path), "mpp": table_mpp, "mask": _content(mask_file)}
+        inputs = {
+            "settings": digest(settings),
+            "source": source_of(path, settings.reader.checksum),
+            "mpp": table_mpp,
+            "mask": _content(mask_file),
+        }
         make = partial(find_tissue, slide["slide"], path, table_mpp, mask_file, folder, settings)
         jobs.append(SlideJob(slide["slide"], folder, inputs, SUFFIXES, make))
     rows = attempt_all(jobs, folder, workers, f"tissue {shard}")
