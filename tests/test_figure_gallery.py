@@ -16,7 +16,7 @@ from tests.test_mae import algorithm, tiles
 from tests.training import SILENT, drawn_tile, make_schedules, small_settings
 
 
-@pytest.mark.parametrize(("kind", "columns"), [("dino", 6), ("mae", 5)])
+@pytest.mark.parametrize(("kind", "columns"), [("dino", 6), ("mae", 4)])
 def test_a_gallery_is_drawn_from_a_state(kind: str, columns: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (schedule,) = make_schedules(tmp_path / "schedule", [drawn_tile(rng, 40) for _ in range(8)], epochs=1)
@@ -35,9 +35,8 @@ def test_kept_patches_are_the_tiles_and_a_perfect_prediction_is_the_tile() -> No
     patches = patchify(prepared.images, 16)
     perfect = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6) ** 0.5
     mae.network.forward = lambda *_: perfect  # type: ignore[method-assign]
-    crop, kept, mixed, whole = mae_columns(mae, some)
-    for reconstructed in (mixed, whole):
-        assert torch.allclose(reconstructed, crop, atol=1e-4)
+    crop, kept, reconstructed = mae_columns(mae, some)
+    assert torch.allclose(reconstructed, crop, atol=1e-4)
     black = shown(torch.zeros(1, 3, 1, 1), mae.recipe.mean, mae.recipe.std)
     removed = unpatchify(mask_of(prepared.order, mae.kept)[:, :, None].expand(-1, -1, 768), 16).bool()
     assert torch.equal(kept[~removed], crop[~removed])

@@ -1,7 +1,7 @@
 """What a model sees: a picture of the augmented views that DINO is given, or of what MAE reconstructs from a quarter of the patches.
 
-A row is a tile, the first ones of a schedule. DINO: the tile, its global views, its local views. MAE: the crop, what is kept of it, the
-model's reconstruction of the rest beside the kept patches, and the reconstruction of all patches.
+A row is a tile, the first ones of a schedule. DINO: the tile, its global views, its local views. MAE: the crop, what is kept of it, and
+that with the model's reconstruction of the rest.
 """
 
 from pathlib import Path
@@ -41,14 +41,14 @@ def dino_columns(algorithm: DinoAlgorithm, tiles: Tiles) -> list[torch.Tensor]:
 
 @torch.no_grad()
 def mae_columns(algorithm: MaeAlgorithm, tiles: Tiles) -> list[torch.Tensor]:
-    """Crop, kept patches, kept patches with the rest reconstructed, and all reconstructed. Targets' own contrast undoes `norm_pix_loss`."""
+    """Crop, kept patches, and these with the rest reconstructed. The targets' own mean and contrast undo `norm_pix_loss`."""
     prepared = algorithm.prepare(tiles)
     patches = patchify(prepared.images, algorithm.patch)
     predicted = algorithm.network(prepared.images, prepared.order, algorithm.kept).float()
     if algorithm.recipe.norm_pix_loss:
         predicted = predicted * (patches.var(dim=-1, keepdim=True) + 1e-6) ** 0.5 + patches.mean(dim=-1, keepdim=True)
     removed = mask_of(prepared.order, algorithm.kept)[:, :, None]
-    columns = [patches, patches * (1 - removed), patches * (1 - removed) + predicted * removed, predicted]
+    columns = [patches, patches * (1 - removed), patches * (1 - removed) + predicted * removed]
     return [shown(unpatchify(column, algorithm.patch), algorithm.recipe.mean, algorithm.recipe.std) for column in columns]
 
 

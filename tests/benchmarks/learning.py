@@ -38,7 +38,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "lr_per_256": 0.002,
         "warmup_epochs": 3,
     },
-    "mae": {"crop_px": 64, "decoder_dim": 128, "decoder_depth": 2, "decoder_heads": 4, "lr_per_256": 0.002, "warmup_epochs": 3},
+    "mae": {"crop_px": 96, "decoder_dim": 128, "decoder_depth": 2, "decoder_heads": 4, "lr_per_256": 0.008, "warmup_epochs": 3},
 }
 
 
