@@ -124,6 +124,25 @@ def test_killed_anywhere_it_goes_on_bit_for_bit(algorithm: str, workers: int, sc
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.skipif("MICROTOME_SOAK" not in os.environ, reason="repeats what another test does once: make soak")
+@pytest.mark.parametrize("seed", range(10))
+def test_soak_of_kills_at_any_moment(seed: int, schedules: list[Path], tmp_path: Path) -> None:
+    """Killed after random times, also while it starts, saves or finishes, until it ends by itself."""
+    rng = np.random.default_rng(seed)
+    settings = small_settings(["dino", "mae"][seed % 2], seed=seed)
+    finish(arguments(tmp_path / "undisturbed", schedules[0], settings))
+    values = arguments(tmp_path / "killed", schedules[0], settings, save_every_minutes=1e-9, workers=seed % 3)
+    for _ in range(10):
+        process = start(values, tmp_path / "log")
+        process.join(rng.uniform(0.2, 3))
+        process.kill()
+        process.join()
+    finish(values)
+    assert rows(tmp_path / "killed/1/curve.csv") == rows(tmp_path / "undisturbed/1/curve.csv")
+    ours, theirs = (load_file(tmp_path / which / "1/encoder.safetensors") for which in ("killed", "undisturbed"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_saves_first(number: signal.Signals, schedules: list[Path], tmp_path: Path) -> None:
     values = arguments(tmp_path, schedules[0], small_settings("mae", global_batch=1))

@@ -53,12 +53,12 @@ def published(name: str, kind: type[Recipe]) -> tuple[Recipe, RunRecipe]:
     return kind.model_validate(CONFIG["recipes"][run["recipe"]]), RunRecipe.model_validate(run)
 
 
-def small_settings(algorithm: str, global_batch: int = 8, **recipe: Any) -> PretrainSettings:
+def small_settings(algorithm: str, global_batch: int = 8, seed: int = 0, **recipe: Any) -> PretrainSettings:
     """Settings of a run that trains in seconds: a very small ViT on crops of 32 px, everything else as published."""
     run = {"recipe": algorithm, "model": "test_vit", "init": "random", "schedule_epochs": 4, "precision": "fp32"}
     return PretrainSettings.model_validate(
         {
-            "seed": 0,
+            "seed": seed,
             "run": {**run, "global_batch": global_batch},
             "recipe": {**CONFIG["recipes"][algorithm], **SMALL[algorithm], **recipe},
         }

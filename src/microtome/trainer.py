@@ -95,7 +95,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         values = self.algorithm.after_update(rates, self.global_batch)
-        shared = torch.stack([torch.as_tensor(self._loss), torch.tensor(float(stop), device=norm.device)])
+        asked = torch.full_like(norm, float(stop))  # filled on the device: a copy would wait for it
+        shared = torch.stack([torch.as_tensor(self._loss), asked])
         loss, stops = sum_over_processes(shared)
         self._loss = 0.0
         values = {"loss": loss / self.processes.world, "grad_norm": norm, "stop": stops, **values, **(probe() if probe else {})}

@@ -64,9 +64,9 @@ def accuracies(features: np.ndarray, classes: np.ndarray, held_out: np.ndarray) 
     }
 
 
-def settings_of(algorithm: str, epochs: int, batch: int, model: str, **recipe: Any) -> PretrainSettings:
+def settings_of(algorithm: str, epochs: int, batch: int, model: str, precision: str = "fp32", **recipe: Any) -> PretrainSettings:
     """A run of `epochs` passes over the tiles; what RECIPES does not name is as published."""
-    run = {"recipe": algorithm, "model": model, "init": "random", "global_batch": batch, "schedule_epochs": epochs, "precision": "bf16"}
+    run = {"recipe": algorithm, "model": model, "init": "random", "global_batch": batch, "schedule_epochs": epochs, "precision": precision}
     whole = {**CONFIG["recipes"][algorithm], **RECIPES[algorithm], **recipe}
     return PretrainSettings.model_validate({"seed": 0, "run": run, "recipe": whole})
 
@@ -127,8 +127,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--px", type=int, default=128)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if torch.cuda.is_available() else "fp32")
     chosen = parser.parse_args()
-    settings = settings_of(chosen.algorithm, chosen.epochs, chosen.batch, chosen.model)
+    settings = settings_of(chosen.algorithm, chosen.epochs, chosen.batch, chosen.model, chosen.precision)
     rows = learn(*read_tiles(chosen.tiles, chosen.px), settings, chosen.folder, chosen.every)
     with (chosen.folder / "learning.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
