@@ -37,6 +37,7 @@ class JpegLevel:
 
     size_px: tuple[int, int]
     tile_px: tuple[int, int]
+    columns: int  # of tiles
     offsets_b: NDArray[np.int64]
     sizes_b: NDArray[np.int64]
     head: bytes
@@ -55,7 +56,7 @@ def jpeg_levels(slide: Slide) -> list[JpegLevel]:
         with tifffile.TiffFile(slide.path) as file:
             pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
             return [_level(_page_of(pages, slide, level), slide, level) for level in range(len(slide.downsamples))]
-    except (tifffile.TiffFileError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (tifffile.TiffFileError, OSError, ValueError, TypeError, KeyError, IndexError, ArithmeticError) as error:
         raise Unusual(f"its TIFF tags are unusual: {error}") from error
 
 
@@ -86,7 +87,7 @@ def _level(page: tifffile.TiffPage, slide: Slide, level: int) -> JpegLevel:
     tables = (page.jpegtables or SOI + EOI)[len(SOI) : -len(EOI)]
     head = SOI + _adobe_marker(page.photometric == tifffile.PHOTOMETRIC.YCBCR) + tables
     tile_px = page.tilewidth, page.tilelength
-    return JpegLevel(slide.level_sizes_px[level], tile_px, offsets_b, sizes_b, head, slide.downsamples[level])
+    return JpegLevel(slide.level_sizes_px[level], tile_px, columns, offsets_b, sizes_b, head, slide.downsamples[level])
 
 
 def _adobe_marker(ycbcr: bool) -> bytes:
@@ -101,7 +102,7 @@ def complete_jpeg(head: bytes, tile: bytes) -> bytes:
     at = 2
     while tile[at : at + 2] in COLOUR_MARKERS:
         at += 2 + int.from_bytes(tile[at + 2 : at + 4])
-    return head + tile[at:]
+    return b"".join((head, memoryview(tile)[at:]))
 
 
 class JpegPlane:
@@ -112,7 +113,6 @@ class JpegPlane:
         self.downsample = level.downsample * scale
         self.size_px = level.size_px[0] // scale, level.size_px[1] // scale
         self.tile_px = level.tile_px[0] // scale, level.tile_px[1] // scale
-        self._columns = -(-level.size_px[0] // level.tile_px[0])
         self._descriptor = descriptor
         self._offsets_b, self._sizes_b = level.offsets_b.tolist(), level.sizes_b.tolist()  # single numbers are faster from lists
         self._decoded: OrderedDict[int, Rgb8] = OrderedDict()
@@ -132,15 +132,17 @@ class JpegPlane:
         return region
 
     def _tile(self, row: int, column: int) -> Rgb8:
-        number = row * self._columns + column
+        number = row * self.level.columns + column
         if number in self._decoded:
             self._decoded.move_to_end(number)
             return self._decoded[number]
         if len(self._decoded) >= self._capacity:
             self._decoded.popitem(last=False)
-        tile = np.full((self.tile_px[1], self.tile_px[0], 3), 255, np.uint8)
+        tile = np.empty((self.tile_px[1], self.tile_px[0], 3), np.uint8)
         jpeg = self.source_jpeg(row, column)
-        if jpeg is not None:
+        if jpeg is None:
+            tile[:] = 255
+        else:
             self._decode(jpeg, tile, row, column)
         self._decoded[number] = tile
         return tile
@@ -151,7 +153,7 @@ class JpegPlane:
         Raises:
             SlideError: its bytes are not there, or no JPEG.
         """
-        number = row * self._columns + column
+        number = row * self.level.columns + column
         size_b, offset_b = self._sizes_b[number], self._offsets_b[number]
         if size_b == 0:
             return None
@@ -205,7 +207,8 @@ def check_agreement(plane: JpegPlane, slide: Slide, x_px: int, y_px: int, side_p
     """Compare one tile with what OpenSlide reads there.
 
     Raises:
-        Unusual: colours or places differ, or OpenSlide cannot read it.
+        Unusual: colours or places differ.
+        SlideError: the tile cannot be read.
     """
     level = slide.downsamples.index(plane.level.downsample)
     theirs = LevelPlane(slide, level).read(x_px * plane.scale, y_px * plane.scale, side_px * plane.scale)

@@ -13,6 +13,7 @@ from PIL import Image
 from microtome.slides import Rgb8, Slide
 
 BLOCK_PX = 4096  # side of what is read at once: memory stays flat when a gigapixel slide has one level only
+ENOUGH = 1.01  # a level this much coarser still serves: downsamples are not quite whole numbers on many slides
 OVERLAY_PX = 1024  # the longest side of an overlay, where the slide is not larger
 OUTLINE = (0, 190, 60)
 VEIL = 0.45  # how much white is laid on what is not tissue
@@ -22,7 +23,8 @@ SHEET_CELL_PX, SHEET_LABEL_PX, SHEET_COLUMNS = 220, 18, 12
 def read_thumbnail(slide: Slide, extent_px0: tuple[float, float], width_px: int, height_px: int) -> Rgb8:
     """[height_px, width_px, 3]: the part of the slide from its origin to `extent_px0` (x, y), area-averaged."""
     scale_px0 = extent_px0[0] / width_px, extent_px0[1] / height_px
-    level = max(number for number, downsample in enumerate(slide.downsamples) if downsample <= max(1.0, min(scale_px0)))
+    coarsest = max(1.0, ENOUGH * min(scale_px0))
+    level = max(number for number, downsample in enumerate(slide.downsamples) if downsample <= coarsest)
     downsample = slide.downsamples[level]
     scale_px = scale_px0[0] / downsample, scale_px0[1] / downsample
     thumbnail = np.empty((height_px, width_px, 3), np.uint8)
