@@ -66,5 +66,5 @@ SCHEDULE = JOBS.schedule_settings().json_text()
 SPLITS = JOBS.splits_settings().json_text()
 GMA = JOBS.gma_settings().json_text()
 OVERLAYS = f"--configfile {shlex.join(map(str, workflow.overwrite_configfiles))}" if workflow.overwrite_configfiles else ""
-FIGURES = ["pretraining", "convergence", "checkpoints", "balance"]
+FIGURES = ["pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "balance"]
 TABLES = ["cohort", "tasks", "auc", "overlap"]

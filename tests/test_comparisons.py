@@ -38,6 +38,12 @@ def test_splits_that_agree_exactly() -> None:
     assert vars(corrected_difference([0.25, 0.25, 0.25], 0.25)) == {"mean": 0.25, "low": 0.25, "high": 0.25, "p": 0}
 
 
+def test_one_split_has_a_mean_and_no_interval() -> None:
+    found = corrected_difference([0.1], 0.25)
+    assert found.mean == 0.1
+    assert np.isnan([found.low, found.high, found.p]).all()
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # the example of Wikipedia's "Holm-Bonferroni method"
     assert holm([0.6, 0.7]) == pytest.approx([1, 1])

@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 
 from microtome.comparisons import holm
-from microtome.errors import UserError
 from microtome.figure_differences import draw, drawn, figure_differences
 from microtome.runs import read_runs
 from tests.benchmark_runs import figures_settings, write_runs
-from tests.figure_checks import assert_readable, assert_saved
+from tests.figure_checks import assert_readable, assert_saved, texts
 from tests.test_figure_convergence import ELEVEN
 
 
@@ -49,7 +48,7 @@ def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: int) -> None:
     assert_readable(draw(drawn(read_runs(paths), splits(names)), settings))
 
 
-def test_one_encoder_cannot_be_compared(tmp_path: Path) -> None:
-    paths = write_runs(tmp_path, ["texture"], ["dino@1", "dino@2"])
-    with pytest.raises(UserError, match=r"found one encoder \(dino@2\), expected at least two"):
-        drawn(read_runs(paths), splits(["texture"]))
+def test_one_encoder_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
+    table = drawn(read_runs(write_runs(tmp_path, ["texture"], ["dino@1", "dino@2"])), splits(["texture"]))
+    assert table.empty
+    assert [text for text, _ in texts(draw(table, figures_settings({})))] == ["There is one encoder: nothing to compare."]

@@ -53,7 +53,9 @@ def test_a_second_run_has_nothing_to_do(checkout: Checkout) -> None:
 
 
 def test_a_setting_reruns_its_stage_and_what_follows(checkout: Checkout) -> None:
-    figures = {"figure_convergence": 1, "figure_checkpoints": 1, "tables": 1}
+    figures = dict.fromkeys((f"figure_{name}" for name in ("convergence", "checkpoints", "ranking", "differences", "roc")), 1) | {
+        "tables": 1
+    }
     assert checkout.jobs({"gma": {"lr": 0.002}}) == {"gma": 8, **figures, **REPORT}
     assert checkout.jobs({"splits": {"repeats": 4}}) == {"splits": 2, "overlap": 1, "gma": 8, **figures, **REPORT}
     assert checkout.jobs({"figures": {"single_runs": True}}).keys() <= {"figure_pretraining", *figures, *REPORT}
@@ -72,7 +74,7 @@ def test_a_longer_run_trains_only_the_new_pseudo_epochs(checkout: Checkout) -> N
 
 def test_a_new_encoder_runs_its_own_jobs(checkout: Checkout) -> None:
     encoder = {"timm": "resnet18.a1_in1k", "weights": "random", "truncate": None, "pooling": "model", "input_px": 32}
-    figures = {"figure_convergence": 1, "figure_checkpoints": 1, "figure_pretraining": 1, "tables": 1}  # a legend has one more
+    figures = {f"figure_{name}" for name in ("pretraining", "convergence", "checkpoints", "ranking", "differences", "roc")} | {"tables"}
     jobs = checkout.jobs({"features": {"encoders": {"res18": encoder}}})
     assert {rule: count for rule, count in jobs.items() if rule not in figures} == {"features": 2, "gma": 2, **REPORT}
 

@@ -39,12 +39,15 @@ def corrected_difference(differences: ArrayLike, ratio: float) -> Difference:
 
     With n differences of mean m and sample variance s², t = m / sqrt((1/n + ratio) s²) has n - 1 degrees of freedom. Where all
     differences are the same, the interval is a point, and p is 1 for no difference and 0 for any other.
+    Of one split only the mean is known.
 
     Args:
-        differences: of two encoders' AUCs on the same splits, [n], n at least 2. ratio: validation slides for each training slide.
+        differences: of two encoders' AUCs on the same splits, [n]. ratio: validation slides for each training slide.
     """
     values = np.asarray(differences, dtype=np.float64)
     mean = float(values.mean())
+    if len(values) < 2:
+        return Difference(mean, np.nan, np.nan, np.nan)
     error = float(np.sqrt((1 / len(values) + ratio) * values.var(ddof=1)))
     if error == 0:
         return Difference(mean, mean, mean, float(mean == 0))

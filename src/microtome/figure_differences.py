@@ -15,7 +15,6 @@ from microtome.atomic import write_text
 from microtome.command_line import run
 from microtome.comparisons import pairwise, val_over_train
 from microtome.config import FiguresSettings
-from microtome.errors import UserError
 from microtome.figure_style import ONE_COLUMN_MM, TWO_COLUMNS_MM, hide_unused, legend_below, new_figure, save, style
 from microtome.runs import final_auc, labelled, last_checkpoints, read_runs
 
@@ -26,14 +25,8 @@ TASKS_A_ROW = 2
 
 
 def drawn(runs: pd.DataFrame, splits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """What is drawn: the rows of `comparisons.pairwise` and shown, a boolean. `splits`: splits/{task}.csv by task.
-
-    Raises:
-        UserError: there is one encoder only.
-    """
+    """What is drawn: the rows of `comparisons.pairwise` and shown, a boolean; none of one encoder. `splits`: splits/{task}.csv by task."""
     encoders = last_checkpoints(runs["encoder"].unique())
-    if len(encoders) < 2:
-        raise UserError(f"found one encoder ({encoders[0]}), expected at least two to compare. Add another under features.encoders.")
     aucs = final_auc(runs[runs["encoder"].isin(encoders)])
     pairs = pairwise(aucs, {task: val_over_train(table) for task, table in splits.items()})
     few = len(encoders) * (len(encoders) - 1) // 2 <= MAX_PAIRS
@@ -56,6 +49,8 @@ def draw_panel(panel: Axes, rows: pd.DataFrame) -> None:
 def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     """The figure of the rows of `drawn` that are shown."""
     shown = table[table["shown"]]
+    if shown.empty:
+        return _nothing_to_compare()
     tasks = list(shown["task"].unique())
     columns = min(TASKS_A_ROW, len(tasks))
     rows = -(-len(tasks) // columns)
@@ -78,6 +73,13 @@ def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
             Line2D([], [], marker="o", color="black", markerfacecolor=fill, markersize=3.6, linewidth=0.9) for fill in marks.values()
         ]
         legend_below(figure, handles, list(marks), width_mm)
+    return figure
+
+
+def _nothing_to_compare() -> Figure:
+    with style():
+        figure = new_figure(ONE_COLUMN_MM, MARGINS_MM)
+        figure.text(0.5, 0.5, "There is one encoder: nothing to compare.", ha="center", va="center")
     return figure
 
 
