@@ -57,8 +57,12 @@ def write_slide(
     quality: int = 90,
     subsampling: str = "420",
     missing: Sequence[int] = (),
+    padded: bool = False,
 ) -> Path:
-    """Write a slide of a `kind` (generic, aperio, philips), its tiles coded as YCbCr or RGB; `missing` tiles of level 0 have no bytes."""
+    """Write a slide of a `kind` (generic, aperio, philips), its tiles coded as YCbCr or RGB.
+
+    `missing` tiles of level 0 have no bytes; `padded` levels are stated as large as their tiles, as Philips does.
+    """
     height, width = level0.shape[:2]
     described = {
         "generic": None,
@@ -70,6 +74,8 @@ def write_slide(
     with tifffile.TiffWriter(path, bigtiff=False) as file:
         for number, factor in enumerate(factors):
             level = np.asarray(cv2.resize(level0, (width // factor, height // factor), interpolation=cv2.INTER_AREA))
+            if padded:
+                level = np.pad(level, ((0, -level.shape[0] % tile_px), (0, -level.shape[1] % tile_px), (0, 0)), constant_values=255)
             page = {
                 "tile": (tile_px, tile_px),
                 "subfiletype": 1 if number else 0,

@@ -95,6 +95,22 @@ def test_a_tile_that_philips_did_not_scan_is_white_and_elsewhere_it_is_unusual(t
         jpeg_levels(slide)
 
 
+def test_levels_that_philips_states_larger_than_they_are(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tiff", tissue_like(3072, 2560), kind="philips", tile_px=512, factors=(1, 2, 4, 8), padded=True)
+    with open_slide(path) as slide, path.open("rb") as file:
+        levels = jpeg_levels(slide)
+        assert [(level.size_px, level.columns) for level in levels] == [
+            ((3072, 2560), 6),
+            ((1536, 1280), 3),
+            ((768, 640), 2),
+            ((384, 320), 1),
+        ]
+        for number, level in enumerate(levels):
+            x_px, y_px = level.size_px[0] - 256, level.size_px[1] - 256
+            theirs = slide.read(round(x_px * level.downsample), round(y_px * level.downsample), number, 256, 256)
+            assert (JpegPlane(file.fileno(), level, 1).read(x_px, y_px, 256) == theirs).all()
+
+
 def test_the_coarsest_level_and_scale_that_serve_are_taken(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "s.tiff", tissue_like(2048, 2048), kind="aperio", tile_px=240, factors=(1, 4))
     for tile_px0, expected in ((64, (1, 1)), (127.5, (1, 2)), (126, (1, 1)), (191, (1, 2)), (256, (4, 1)), (600, (4, 2)), (60, (1, 1))):
