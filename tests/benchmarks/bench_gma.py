@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from microtome.config import Gma, GmaSettings
 from microtome.feature_store import Bags
-from microtome.gma import Split, train_all
+from microtome.gma_training import Split, train_all
 from tests.benchmarks.rows import row, seconds
 
 SLIDES, TILES, DIM = 200, 500, 384
