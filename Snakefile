@@ -14,6 +14,8 @@ include: "rules/pretrain.smk"
 include: "rules/features.smk"
 include: "rules/benchmark.smk"
 include: "rules/figures.smk"
+include: "rules/comparisons.smk"
+include: "rules/report.smk"
 
 
 localrules:

@@ -1,0 +1,88 @@
+# Which encoder is better, and how sure one can be of it. PDF and PNG, each with the CSV it was drawn from.
+# in:  results/splits, results/gma
+# out: results/figures
+
+
+rule figure_ranking:
+    "The encoders of each task from best to worst, with the range that bootstrap resamples give their ranks."
+    input:
+        runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
+        code=code("figure_ranking", "figure_style", "comparisons", "runs", "statistics"),
+    output:
+        pdf="results/figures/ranking.pdf",
+        png=report("results/figures/ranking.png", caption="captions/ranking.rst", category="Results", labels={"figure": "4 Ranking"}),
+        csv="results/figures/ranking.csv",
+    log:
+        "logs/figures/ranking.log",
+    benchmark:
+        "benchmarks/figures/ranking.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_ranking"
+        " --runs {input.runs}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_differences:
+    "The difference of every pair of encoders on the same splits, with the interval of the corrected resampled t-test."
+    input:
+        runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
+        splits=expand("results/splits/{task}.csv", task=JOBS.tasks),
+        code=code("figure_differences", "figure_style", "comparisons", "runs"),
+    output:
+        pdf="results/figures/differences.pdf",
+        png=report(
+            "results/figures/differences.png", caption="captions/differences.rst", category="Results", labels={"figure": "5 Differences"}
+        ),
+        csv="results/figures/differences.csv",
+    log:
+        "logs/figures/differences.log",
+    benchmark:
+        "benchmarks/figures/differences.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_differences"
+        " --runs {input.runs}"
+        " --splits {input.splits}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_roc:
+    "ROC curves of the last epoch on the validation slides, averaged over splits."
+    input:
+        predictions=expand("results/gma/{task}/{encoder}/predictions.parquet", task=JOBS.tasks, encoder=JOBS.encoders),
+        code=code("figure_roc", "figure_style", "runs", "statistics"),
+    output:
+        pdf="results/figures/roc.pdf",
+        png=report("results/figures/roc.png", caption="captions/roc.rst", category="Results", labels={"figure": "6 ROC"}),
+        csv="results/figures/roc.csv",
+    log:
+        "logs/figures/roc.log",
+    benchmark:
+        "benchmarks/figures/roc.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_roc"
+        " --predictions {input.predictions}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
