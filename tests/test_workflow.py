@@ -61,6 +61,12 @@ def test_a_setting_reruns_its_stage_and_what_follows(checkout: Checkout) -> None
     assert checkout.jobs({"figures": {"single_runs": True}}).keys() <= {"figure_pretraining", *figures, *REPORT}
 
 
+def test_other_tiles_rerun_their_features_at_once_and_no_frozen_schedule(checkout: Checkout) -> None:
+    jobs = checkout.jobs({"tiles": {"jpeg_quality": 90}})
+    stages = ("tissue", "tiles", "catalog", "schedule_quota", "schedule", "pretrain", "features", "gma")
+    assert [jobs.get(stage, 0) for stage in stages] == [0, 3, 1, 0, 0, 0, 8, 8]
+
+
 def test_what_changes_no_bytes_reruns_nothing(checkout: Checkout) -> None:
     assert checkout.jobs({"max_failed_fraction": 0.2, "pretrain": {"save_every_minutes": 5, "max_batch_per_process": 64}}) == {}
     assert checkout.jobs({"features": {"batch": 8}}) == {}
