@@ -74,6 +74,8 @@ def read_features(path: Path, tiles: int, dim: int) -> np.ndarray[Any, Any]:
             features, coords = file["features"][:], file["coords"].shape
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: expected an HDF5 file with features and coords, found: {error}. {remedy}") from error
+    if features.ndim == 3:  # others' files may have a leading 1
+        features, coords = features[0], coords[1:]
     if features.shape != (tiles, dim):
         raise UserError(f"{path}: expected features of {tiles} tiles x {dim}, found {' x '.join(map(str, features.shape))}. {remedy}")
     if coords != (tiles, 2):
