@@ -87,7 +87,7 @@ def load_encoder(settings: EncoderSettings, weights: Path | None) -> TileEncoder
     if isinstance(encoder, RunEncoder):
         if weights is None:
             raise UserError(f"{settings.name}: expected --weights, the encoder.safetensors of run {encoder.run}.")
-        model, card = _checkpoint(weights)
+        model, card = read_checkpoint(weights)
     else:
         model, card = _timm_model(encoder, settings.seed), {}
     _check_pooling(settings.name, model, encoder.pooling)
@@ -95,7 +95,12 @@ def load_encoder(settings: EncoderSettings, weights: Path | None) -> TileEncoder
     return TileEncoder(model, _preparation(card, encoder.input_px), encoder.pooling)
 
 
-def _checkpoint(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
+def read_checkpoint(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of an encoder.safetensors, and its card with timm's `input_size` and `crop_pct`.
+
+    Raises:
+        UserError: it is not there, cut short, without a card, or of another model than its card says.
+    """
     remedy = "Remove it and run again: pretraining resumes from its state."
     if not weights.is_file():
         raise UserError(f"{weights}: no such checkpoint. Run the pretraining that makes it.")
