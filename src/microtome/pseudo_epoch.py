@@ -102,7 +102,8 @@ class PseudoEpoch:
         self.trainer.accumulate(Tiles(images, batch.positions.numpy(), self.job.number), step, batch.last_of_step)
         if batch.last_of_step:
             self.step += 1
-            due = self.step % max(1, self.job.length.steps_per_epoch // PROBES) == 0
+            steps = self.job.length.steps_per_epoch
+            due = self.step % max(1, steps // PROBES) == 0 or self.step == steps
             self._take(self.trainer.update, step, self._asked_to_stop, self._measure if due else None)
         return batch.last_of_step
 

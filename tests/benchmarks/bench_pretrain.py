@@ -1,28 +1,34 @@
 """[dino_input], [mae_input]: tiles that one loader core feeds, beside the plain recipe, whose workers decode and transform with Pillow;
 [dino_augment_cpu], [mae_augment_cpu]: the batched augmentation, beside the plain transforms; [dino_step], [mae_step]: a training step,
-beside the bare arithmetic in it (forward and backward of the student, forward of the teacher, without loss, optimizer and average).
+beside the bare arithmetic in it (forward and backward of the student, forward of the teacher, without loss, optimizer and average);
+[dino_end_to_end], [mae_end_to_end]: training from the tile store, beside the plain recipe with the same model and as many workers, with
+the rates of the parts: the lowest is what bounds it.
 
-Times are of one core's CPU. Tiles are drawn: 256 px, JPEG of quality 80, 4:2:0. Where there is a GPU, the steps are measured on it.
+Times but the last are of one core's CPU. Tiles are drawn: 256 px, JPEG of quality 80, 4:2:0. Where there is a GPU, it takes the steps.
 """
 
 import io
+import os
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
+from torch.utils.data import DataLoader, Dataset
 
 from microtome.algorithm import Tiles
 from microtome.config import PretrainSettings
 from microtome.dino import DinoAlgorithm
+from microtome.dino import Prepared as PreparedDino
 from microtome.distributed import Processes
 from microtome.loader import steps_in, tile_batches
 from microtome.mae import MaeAlgorithm
+from microtome.mae import Prepared as PreparedMae
 from microtome.pretrain import build_algorithm
 from microtome.trainer import Trainer
 from microtome.training_schedules import Length
@@ -35,20 +41,23 @@ from torchvision import transforms  # isort: skip  (after microtome.vision_model
 TILES = 768
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-STEP_TILES = {"dino": 256 if DEVICE.type == "cuda" else 4, "mae": 256 if DEVICE.type == "cuda" else 4}
+STEP_TILES, STEPS = (256, 40) if DEVICE.type == "cuda" else (4, 2)
+WORKERS = max(1, (os.cpu_count() or 1) - 1)
+PRECISION = "bf16" if DEVICE.type == "cuda" else "fp32"
 
 
 def main() -> list[dict[str, Any]]:
-    """Six rows."""
+    """Eight rows."""
     torch.set_num_threads(1)
     Path("benchmarks").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir="benchmarks") as name:
         jpegs = [drawn_jpeg(number, 256) for number in range(64)]
         schedule = scheduled(Path(name), write_tars(Path(name) / "tars", jpegs, 8, 5 * TILES // 8), block=1)  # a fifth is scheduled
+        ends = [end_to_end_row(algorithm, plain, Path(name), jpegs) for algorithm, plain in (("dino", plain_dino()), ("mae", plain_mae()))]
         inputs = [input_row(algorithm, plain, schedule, jpegs) for algorithm, plain in (("dino", plain_dino()), ("mae", plain_mae()))]
     images = torch.stack([torch.from_numpy(np.array(Image.open(io.BytesIO(jpeg)))) for jpeg in jpegs[:32]])
     augmentations = [augment_row(algorithm, plain, images) for algorithm, plain in (("dino", plain_dino()), ("mae", plain_mae()))]
-    return [*inputs, *augmentations, step_row("dino", images), step_row("mae", images)]
+    return [*inputs, *augmentations, step_row("dino", images), step_row("mae", images), *ends]
 
 
 def cpu_s(function: Callable[[], Any], repeats: int = 3) -> float:
@@ -120,9 +129,9 @@ def augment_row(algorithm: str, plain: Callable[[Image.Image], Any], images: tor
     return row(name, round(1 / ours_s, 1), "images/s of CPU time", round(1 / plain_s, 1), round(plain_s / ours_s, 2), 1)
 
 
-def build(algorithm: str, precision: str = "fp32") -> DinoAlgorithm | MaeAlgorithm:
+def build(algorithm: str) -> DinoAlgorithm | MaeAlgorithm:
     """The published run."""
-    run = {**CONFIG["runs"][{"dino": "dino_vits16", "mae": "mae_vitl16"}[algorithm]], "precision": precision}
+    run = dict(CONFIG["runs"][{"dino": "dino_vits16", "mae": "mae_vitl16"}[algorithm]])
     del run["pseudo_epochs"]
     settings = PretrainSettings.model_validate({"seed": 0, "run": run, "recipe": CONFIG["recipes"][algorithm]})
     return build_algorithm(settings, Length(steps_per_epoch=100, schedule_epochs=50))
@@ -130,24 +139,23 @@ def build(algorithm: str, precision: str = "fp32") -> DinoAlgorithm | MaeAlgorit
 
 def step_row(algorithm: str, images: torch.Tensor) -> dict[str, Any]:
     """A step of the published model on prepared tiles, and the arithmetic that it cannot avoid, in turns."""
-    n = STEP_TILES[algorithm]
-    precision = "bf16" if DEVICE.type == "cuda" else "fp32"
+    n = STEP_TILES
     trained = build(algorithm).to(DEVICE)
-    trainer = Trainer(trained, Processes(0, 1, DEVICE), precision, n, compiled=False)
+    trainer = Trainer(trained, Processes(0, 1, DEVICE), PRECISION, n, compiled=False)
     tiles = Tiles(images.repeat(-(-n // len(images)), 1, 1, 1)[:n].to(DEVICE), np.arange(n), 1)
     prepared = trained.prepare(tiles)
     trained.prepare = lambda _: prepared  # type: ignore[method-assign]
     ours, bare = [], []
-    for step in range(4 if DEVICE.type == "cpu" else 20):
-        ours.append(device_s(lambda step=step: (trainer.accumulate(tiles, 100 + step, True), trainer.update(100 + step, False, None))))  # type: ignore[misc]
-        bare.append(device_s(lambda: arithmetic(trained, prepared, precision)))
+    for _ in range(4 if DEVICE.type == "cpu" else 20):
+        ours.append(device_s(lambda: train(trainer, tiles)))
+        bare.append(device_s(lambda: arithmetic(trained, prepared)))
     ours_s, bare_s = min(ours[1:]), min(bare[1:])
     return row(f"{algorithm}_step", round(ours_s, 3), "s", round(bare_s, 3), round(bare_s / ours_s, 3), 1, tiles=n, device=DEVICE.type)
 
 
-def arithmetic(trained: Any, prepared: Any, precision: str) -> None:
+def arithmetic(trained: Any, prepared: Any) -> None:
     """Forward and backward of the student over all crops, forward of the teacher; for MAE of encoder and decoder."""
-    with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(DEVICE.type, torch.bfloat16, enabled=PRECISION == "bf16"):
         if isinstance(trained, DinoAlgorithm):
             with torch.no_grad():
                 trained.teacher(prepared.crops[:1], [None])
@@ -158,15 +166,85 @@ def arithmetic(trained: Any, prepared: Any, precision: str) -> None:
     trained.network.zero_grad(set_to_none=True)
 
 
-def device_s(function: Callable[[], Any]) -> float:
+class PlainTiles(Dataset[Any]):
+    """JPEG files in memory, decoded and transformed with Pillow."""
+
+    def __init__(self, jpegs: list[bytes], plain: Callable[[Image.Image], Any], length: int) -> None:
+        self.jpegs, self.plain, self.length = jpegs, plain, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> Any:
+        return self.plain(Image.open(io.BytesIO(self.jpegs[number % len(self.jpegs)])).convert("RGB"))
+
+
+def end_to_end_row(algorithm: str, plain: Callable[[Image.Image], Any], folder: Path, jpegs: list[bytes]) -> dict[str, Any]:
+    """Training from a schedule, and with the plain transforms in as many workers; and the rates of our parts, one after the other."""
+    n = STEP_TILES
+    trained = build(algorithm).to(DEVICE)
+    trainer = Trainer(trained, Processes(0, 1, DEVICE), PRECISION, n, compiled=False)
+    (folder / algorithm).mkdir()
+    schedule = scheduled(folder / algorithm, write_tars(folder / algorithm / "tars", jpegs, 8, 5 * n * (STEPS + 1) // 8), block=1)
+    tiles = next(ours_of(schedule, 0))
+    ours = trained_images_per_s(trainer, ours_of(schedule, WORKERS))
+    rates = {
+        "read_decode": n * (STEPS + 1) * WORKERS / cpu_s(lambda: list(tile_batches(schedule, n, 0, 1, 0, n, 0)), repeats=2),
+        "augment": n / min(device_s(lambda: trained.prepare(tiles)) for _ in range(3)),
+    }
+    prepared = trained.prepare(tiles)
+    trained.prepare = lambda tiles: prepared if isinstance(tiles.images, torch.Tensor) else tiles.images  # type: ignore[method-assign]
+    rates["step"] = n / min(device_s(lambda: train(trainer, tiles)) for _ in range(2))
+    plain_rate = trained_images_per_s(trainer, plain_of(algorithm, plain, jpegs, trained))
+    bound = min(rates, key=lambda part: rates[part])
+    notes = {f"{part}_images_per_s": round(rate, 2) for part, rate in rates.items()}
+    name = f"{algorithm}_end_to_end"
+    return row(name, round(ours, 2), "images/s", round(plain_rate, 2), round(ours / plain_rate, 2), WORKERS + 1, **notes, bound_by=bound)
+
+
+def ours_of(schedule: Path, workers: int) -> Iterator[Tiles]:
+    """The batches of a schedule on the device."""
+    for batch in tile_batches(schedule, STEP_TILES, 0, 1, 0, STEP_TILES, workers):
+        yield Tiles(batch.images.to(DEVICE, non_blocking=True), batch.positions.numpy(), 1)
+
+
+def plain_of(algorithm: str, plain: Callable[[Image.Image], Any], jpegs: list[bytes], trained: Any) -> Iterator[Any]:
+    """As many batches, transformed in workers; what stands for the tiles is prepared already."""
+    tiles = PlainTiles(jpegs, plain, STEP_TILES * (STEPS + 1))
+    for batch in DataLoader(tiles, STEP_TILES, num_workers=WORKERS, pin_memory=DEVICE.type == "cuda"):
+        if algorithm == "dino":
+            crops = [torch.cat(batch[:2]), torch.cat(batch[2:])]
+            prepared: Any = PreparedDino([crop.to(DEVICE, non_blocking=True) for crop in crops], [None, None], STEP_TILES)
+        else:
+            order = torch.rand(STEP_TILES, trained.patches, device=DEVICE).argsort(dim=1)
+            prepared = PreparedMae(batch.to(DEVICE, non_blocking=True), order)
+        yield Tiles(prepared, np.arange(STEP_TILES), 1)
+
+
+def trained_images_per_s(trainer: Trainer, batches: Iterator[Tiles]) -> float:
+    """Train on all batches; the first one is not counted."""
+    train(trainer, next(batches))
+    seconds = device_s(lambda: [train(trainer, tiles) for tiles in batches], time.perf_counter)
+    return STEPS * STEP_TILES / seconds
+
+
+def train(trainer: Trainer, tiles: Tiles) -> None:
+    """A step."""
+    trainer.accumulate(tiles, 100, True)
+    trainer.update(100, False, None)
+
+
+def device_s(
+    function: Callable[[], Any], clock: Callable[[], float] = time.process_time if DEVICE.type == "cpu" else time.perf_counter
+) -> float:
     """Seconds of a call: of the GPU's work, or of CPU time."""
-    if DEVICE.type == "cpu":
-        return cpu_s(function, repeats=1)
-    torch.cuda.synchronize()
-    start = time.perf_counter()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    start = clock()
     function()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
 
 
 if __name__ == "__main__":
