@@ -64,8 +64,8 @@ def draw_panel(panel: Axes, curve: pd.DataFrame, colour: str) -> None:
     below = panel.secondary_xaxis(-0.28, functions=(lambda x: x * steps, lambda x: x / steps))
     below.set_xlabel("steps")
     below.xaxis.set_major_formatter(EngFormatter(sep=""))
-    for axis in (above, below):
-        axis.xaxis.set_major_locator(MaxNLocator(5))
+    above.xaxis.set_major_locator(MaxNLocator(5))
+    below.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def draw(table: pd.DataFrame) -> Figure:
