@@ -38,19 +38,16 @@ def corrected_difference(differences: ArrayLike, ratio: float) -> Difference:
     """The corrected resampled t-test of Nadeau and Bengio 2003, equation for repeated random splits, and its interval.
 
     With n differences of mean m and sample variance s², t = m / sqrt((1/n + ratio) s²) has n - 1 degrees of freedom. Where all
-    differences are the same, the interval is a point, and p is 1 for no difference and 0 for any other.
-    Of one split only the mean is known.
+    differences are the same number, or there is only one, no error can be estimated: interval and p are NaN, but for n zeros p is 1.
 
     Args:
         differences: of two encoders' AUCs on the same splits, [n]. ratio: validation slides for each training slide.
     """
     values = np.asarray(differences, dtype=np.float64)
     mean = float(values.mean())
-    if len(values) < 2:
-        return Difference(mean, np.nan, np.nan, np.nan)
+    if np.ptp(values) == 0:
+        return Difference(mean, 0.0, 0.0, 1.0) if mean == 0 and len(values) > 1 else Difference(mean, np.nan, np.nan, np.nan)
     error = float(np.sqrt((1 / len(values) + ratio) * values.var(ddof=1)))
-    if error == 0:
-        return Difference(mean, mean, mean, float(mean == 0))
     half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
     return Difference(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, len(values) - 1)))
 

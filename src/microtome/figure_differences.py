@@ -40,6 +40,8 @@ def draw_panel(panel: Axes, rows: pd.DataFrame) -> None:
         panel.plot([row["low"], row["high"]], [y, y], color="black", linewidth=0.9, solid_capstyle="butt")
         filled = "black" if row["p_holm"] < SIGNIFICANT else "white"
         panel.plot(row["difference"], y, "o", markersize=3.6, markerfacecolor=filled, markeredgecolor="black", markeredgewidth=0.7)
+    left, right = panel.get_xlim()
+    panel.set_xlim(max(left, -1), min(right, 1))  # of few splits, an interval can reach beyond what an AUC can differ
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", color="0.9", linewidth=0.5)
