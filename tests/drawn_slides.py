@@ -115,6 +115,25 @@ def _coded(level: Image, tile_px: int, quality: int, coding: str, missing: Seque
             number += 1
 
 
+def write_repeated_slide(path: Path, piece: Image, times: int, mpp: float = 0.5, quality: int = 80) -> Path:
+    """An Aperio slide of one level: `piece` (whole 256-px tiles), `times` times across and down, written without holding it in memory."""
+    rows, columns = piece.shape[0] // 256, piece.shape[1] // 256
+    tiles = list(_coded(piece, 256, quality, "420", ()))
+    with tifffile.TiffWriter(path, bigtiff=False) as file:
+        file.write(
+            (tiles[row % rows * columns + column % columns] for row in range(rows * times) for column in range(columns * times)),
+            shape=(piece.shape[0] * times, piece.shape[1] * times, 3),
+            dtype=np.uint8,
+            photometric="ycbcr",
+            compression="jpeg",
+            subsampling=(2, 2),
+            tile=(256, 256),
+            description=f"Aperio Image Library v1\r\n(256x256) JPEG/RGB Q={quality}|AppMag = 20|MPP = {mpp}",
+            metadata=None,
+        )
+    return path
+
+
 def write_sparse_slide(path: Path, side_px0: int, piece: Image, at_tile: int, mpp: float = 0.25) -> Path:
     """A Philips slide of `side_px0` squared with nothing scanned but `piece` (whole 512-px tiles), from tile (at_tile, at_tile) on."""
     factors = (1, 4, 16, 64)

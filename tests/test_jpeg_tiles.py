@@ -164,6 +164,20 @@ def test_a_tile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             plane.read(512, 256, 256)
 
 
+def test_a_copied_tile_of_another_size_is_named(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "s.tiff", tissue_like(1000, 700))
+    small = simplejpeg.encode_jpeg(np.zeros((64, 64, 3), np.uint8), 80)
+    with opened(damaged(path, 6, small, "small.tiff"), 256.0) as (_, plane):
+        for row, column in ((0, 0), (0, 1), (1, 1)):
+            jpeg = plane.source_jpeg(row, column)
+            assert jpeg is not None
+            plane.check_size(jpeg, row, column)
+        jpeg = plane.source_jpeg(1, 2)
+        assert jpeg is not None
+        with pytest.raises(SlideError, match=r"\(512, 256\) of the level with downsample 1: it is 64 x 64 px"):
+            plane.check_size(jpeg, 1, 2)
+
+
 def test_soak_mutated_files_end_in_an_error_and_take_no_memory(tmp_path: Path) -> None:
     """Bytes flipped anywhere, tags and offsets above all; each file either reads or raises SlideError, within memory."""
     rng = np.random.default_rng(20)

@@ -24,6 +24,7 @@ CACHE_B = 512 * 2**20  # decoded source tiles: two rows of them on the widest sl
 MAX_TILE_B = 64 * 2**20  # a source tile that claims more bytes is damaged
 MAX_MEAN_DIFFERENCE = 4.0  # grey levels, of one tile from OpenSlide's pixels: wrong colours or places differ by far more
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
+FRAME = b"\xff\xc0\x00\x11\x08"  # a baseline JPEG of three components of 8 bits; height and width follow
 COLOUR_MARKERS = (b"\xff\xe0", b"\xff\xee")  # JFIF, Adobe: what a tile says about its colours; TIFF has its own say
 
 
@@ -113,7 +114,7 @@ class JpegPlane:
         self.downsample = level.downsample * scale
         self.size_px = level.size_px[0] // scale, level.size_px[1] // scale
         self.tile_px = level.tile_px[0] // scale, level.tile_px[1] // scale
-        self._descriptor = descriptor
+        self._descriptor, self._sound_start = descriptor, bytes(1)
         self._offsets_b, self._sizes_b = level.offsets_b.tolist(), level.sizes_b.tolist()  # single numbers are faster from lists
         self._decoded: OrderedDict[int, Rgb8] = OrderedDict()
         self._capacity = max(4, CACHE_B // (3 * self.tile_px[0] * self.tile_px[1]))
@@ -169,12 +170,17 @@ class JpegPlane:
 
     def check_size(self, jpeg: bytes, row: int, column: int) -> None:
         """Raise SlideError unless the JPEG's header can be read and states the size of a source tile."""
+        if jpeg.startswith(self._sound_start):
+            return
         try:
             height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
         except ValueError as error:
             raise self._unreadable(row, column, str(error)) from error
         if (width, height) != self.level.tile_px:
             raise self._unreadable(row, column, f"it is {width} x {height} px")
+        frame = FRAME + height.to_bytes(2) + width.to_bytes(2)
+        at = jpeg.find(frame)
+        self._sound_start = jpeg[: at + len(frame)] if at > 0 else jpeg  # tiles that begin like this need no look
 
     def _decode(self, jpeg: bytes, tile: Rgb8, row: int, column: int) -> None:
         """Decode into `tile`, whose size says the scale; the buffer keeps a file that claims to be huge from taking memory."""

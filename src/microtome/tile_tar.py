@@ -51,7 +51,7 @@ class TileTar:
         self.size_b = 0
 
     def __enter__(self) -> Self:
-        self._file = self._atomic.__enter__().open("wb", buffering=1 << 20)
+        self._file = self._atomic.__enter__().open("wb", buffering=1 << 18)
         return self
 
     def add(self, name: str, data: bytes) -> int:
