@@ -117,7 +117,7 @@ def test_initialisation_is_the_official_one() -> None:
         assert float(weight.abs().max()) == pytest.approx(bound, rel=0.01)
         assert float(weight.var()) == pytest.approx(bound**2 / 3, rel=0.02)
     assert float(encoder.cls_token.detach().std()) == pytest.approx(0.02, rel=0.2)
-    assert float(encoder.blocks[0].mlp.fc1.bias.abs().max()) == 0
+    assert float(encoder.blocks[0].mlp.fc1.bias.detach().abs().max()) == 0
 
 
 def test_groups_follow_the_official_rule() -> None:

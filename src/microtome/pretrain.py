@@ -69,10 +69,10 @@ def card(settings: PretrainSettings, algorithm: DinoAlgorithm | MaeAlgorithm, jo
 
 def commit() -> str | None:
     """The commit of this code, where it runs from a git work tree."""
-    here = Path(__file__).parent
-    done = subprocess.run(
-        ["git", "-C", str(here), "log", "-1", "--format=%H", "--", str(here)], capture_output=True, text=True, check=False
-    )
+    git, here = shutil.which("git"), str(Path(__file__).parent)
+    if git is None:
+        return None
+    done = subprocess.run([git, "-C", here, "log", "-1", "--format=%H", "--", here], capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
 
 
