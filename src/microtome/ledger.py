@@ -30,7 +30,7 @@ from microtome.slides import SlideError
 Row = dict[str, Any]
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 SHOWN_REASONS = 20
-WORKERS_IMPORT = ["microtome.tiles"]  # once, before they are forked
+WORKERS_IMPORT = ["pandas", "pyarrow.parquet", "microtome.tile_source", "microtome.tissue_mask", "microtome.thumbnails"]  # once for all
 
 
 @dataclass(frozen=True)
