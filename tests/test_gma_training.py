@@ -52,7 +52,7 @@ def last_aucs(bags: Bags, **values: Any) -> np.ndarray:
 
 def test_true_labels_are_learnt_and_permuted_ones_are_not() -> None:
     true = last_aucs(drawn_bags())
-    permuted = np.array([last_aucs(drawn_bags(permute=True, seed=seed)).mean() for seed in range(6)])
+    permuted = np.array([last_aucs(drawn_bags(permute=True, seed=seed)).mean() for seed in range(4)])
     assert true.mean() > 0.9
     assert 0.35 < permuted.mean() < 0.65
 

@@ -143,7 +143,7 @@ class Gma(Section):
     version: int
     hidden: Count
     attention: Count
-    dropout: Fraction
+    dropout: Annotated[float, Field(ge=0, lt=1)]
     epochs: Count
     warmup_epochs: Annotated[int, Field(ge=0)]
     replicas: Count
