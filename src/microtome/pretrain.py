@@ -76,6 +76,14 @@ def commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def begin(job: resume.Job, trainer: Trainer, monitor: Monitor, previous: Path | None) -> PseudoEpoch:
+    """The pseudo-epoch at its newest state, else at the end of the one before, else anew. The state read is not kept in memory."""
+    found = resume.unfinished(job)
+    if found:
+        return PseudoEpoch(job, trainer, monitor, *found)
+    return PseudoEpoch(job, trainer, monitor, state=resume.end_of(previous, job) if previous else None, saved=None)
+
+
 def pretrain(
     schedule: Path,
     pseudo_epoch: int,
@@ -100,9 +108,7 @@ def pretrain(
     with processes() as team:
         algorithm = build_algorithm(settings, job.length).to(team.device)
         trainer = Trainer(algorithm, team, settings.run.precision, settings.run.global_batch, compiled)
-        found = resume.unfinished(job)
-        start = found[0] if found else resume.end_of(previous, job) if previous else None
-        epoch = PseudoEpoch(job, trainer, monitor, start, saved=found[1] if found else None)
+        epoch = begin(job, trainer, monitor, previous)
         epoch.train(60 * save_every_minutes, max_batch, workers)
         if team.rank == 0:
             epoch.curve.write(curve)
