@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.config import Grid
@@ -13,6 +13,7 @@ LAYOUTS = st.sampled_from(["published", "aligned"])
 SIDES = st.integers(1, 300_000)
 
 
+@settings(deadline=None)
 @given(width=SIDES, height=SIDES, mpp=st.floats(0.05, 0.5), tile_px=st.integers(16, 1024), layout=LAYOUTS)
 def test_tiles_lie_on_the_slide_and_do_not_overlap(width: int, height: int, mpp: float, tile_px: int, layout: str) -> None:
     places = tile_grid(width, height, mpp, Grid(tile_px=tile_px, mpp=0.5, layout=layout))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from microtome.slides import SlideError
 MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=14))
 
 
+@settings(deadline=None)
 @given(mask=MASKS, pixel_px0=st.tuples(st.floats(1, 600), st.floats(1, 600)))
 def test_writing_and_reading_gives_the_same_mask(
     mask: NDArray[np.bool_], pixel_px0: tuple[float, float], tmp_path_factory: pytest.TempPathFactory
@@ -26,6 +27,7 @@ def test_writing_and_reading_gives_the_same_mask(
     assert (rasterise(read_geojson(path), pixel_px0, *mask.shape) == mask).all()
 
 
+@settings(deadline=None)
 @given(mask=MASKS)
 def test_each_connected_part_is_one_polygon_of_its_area(mask: NDArray[np.bool_]) -> None:
     labels = label(mask, connectivity=1)
@@ -42,6 +44,7 @@ def test_each_connected_part_is_one_polygon_of_its_area(mask: NDArray[np.bool_])
     assert sorted(areas) == sorted(np.bincount(labels[labels > 0])[1:].tolist() if mask.any() else [])
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_a_drawn_polygon_takes_the_pixels_whose_centre_is_inside(seed: int) -> None:
     rng = np.random.default_rng(seed)

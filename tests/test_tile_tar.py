@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.tile_tar import TileTar, header, tile_name
@@ -13,6 +13,7 @@ from microtome.tile_tar import TileTar, header, tile_name
 NAMES = st.text("abcXYZ019_.-", min_size=1, max_size=200)
 
 
+@settings(deadline=None)
 @given(name=NAMES, size_b=st.integers(0, 8**11 - 1))
 def test_headers_are_those_of_the_standard_library(name: str, size_b: int) -> None:
     member = tarfile.TarInfo(name)

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -147,6 +147,7 @@ def test_pen_grey_and_white_are_no_tissue_and_tissue_is() -> None:
     assert found.tissue[:, :216][unmarked].mean() > 0.9
 
 
+@settings(deadline=None)
 @given(levels=st.lists(st.integers(0, 255), min_size=2, max_size=300).filter(lambda levels: len(set(levels)) > 1))
 def test_otsu_is_that_of_scikit_image(levels: list[int]) -> None:
     grey = np.array(levels, np.uint8)
