@@ -57,6 +57,7 @@ rule pretrain:
         " --work {params.work}"
         f" --save-every-minutes {CONFIG.pretrain.save_every_minutes}"
         f" --max-batch {CONFIG.pretrain.max_batch_per_process}"
+        f" --max-replaced-tiles {CONFIG.pretrain.max_replaced_tiles}"
         " --workers {resources.cpus}"
         f" --compiled {CONFIG.pretrain.compile}"
         f" --monitor {in_command(CONFIG.pretrain.monitor)}"

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from microtome.config import Figures, FiguresSettings
+from microtome.config import Figures
+from microtome.settings import FiguresSettings
 
 
 def write_runs(folder: Path, tasks: list[str], encoders: list[str], splits: int = 5, replicas: int = 2, epochs: int = 4) -> list[Path]:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from microtome.config import Config, TilesSettings, TissueSettings, load_config
+from microtome.config import Config, load_config
+from microtome.settings import TilesSettings, TissueSettings
 from tests.test_config import values
 
 

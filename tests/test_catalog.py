@@ -7,7 +7,7 @@ import pandas as pd
 
 from microtome.catalog import catalog, summarise
 from microtome.cohort import cohort
-from microtome.config import CohortSettings
+from microtome.settings import CohortSettings
 from microtome.tiles import tiles
 from microtome.tissue import tissue
 from tests.drawn_slides import tissue_like, write_slide

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microtome.cohort import cohort, digests, read_slides, select, shard_name, shard_of
-from microtome.config import Cohort, CohortSettings
+from microtome.config import Cohort
 from microtome.errors import UserError
+from microtome.settings import CohortSettings
 
 HEADER = "slide,path,patient,organ,stain,mpp,pretrain\n"
 SETTINGS = Cohort(shards=4, stains=("H&E",), exclude_patients=None)

@@ -8,7 +8,8 @@ import pytest
 
 from microtome.atomic import atomic_path, sweep_parts, write_text
 from microtome.command_line import parser_of
-from microtome.config import Splits, SplitsSettings
+from microtome.config import Splits
+from microtome.settings import SplitsSettings
 
 SETTINGS = SplitsSettings(seed=1, splits=Splits(repeats=2, train_fraction=0.5, group="patient"))
 

@@ -10,12 +10,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from microtome.config import EncoderSettings, TimmEncoder
+from microtome.config import TimmEncoder
 from microtome.demo import plan
 from microtome.drawn_slide import draw_slide
 from microtome.encoders import load_encoder
 from microtome.feature_store import Bags
 from microtome.gma_training import Split, train
+from microtome.settings import EncoderSettings
 from microtome.statistics import auc
 from tests.test_gma_training import CPU, settings
 

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from microtome.config import EncoderSettings
 from microtome.encoders import load_encoder, weights_digest
 from microtome.errors import UserError
+from microtome.settings import EncoderSettings
 from microtome.vision_models import backbone
 
 CARD = {"model": "vit_tiny_patch16_224", "img_size": 64, "mean": [0.5, 0.6, 0.7], "std": [0.2, 0.3, 0.4]}

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from microtome.config import Splits, SplitsSettings
+from microtome.config import Splits
 from microtome.errors import UserError
 from microtome.export_opal import export_opal
+from microtome.settings import SplitsSettings
 from microtome.splits import splits
 from tests.test_gma import write_inputs
 from tests.test_gma_training import drawn_bags

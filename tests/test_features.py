@@ -14,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from microtome.config import EncoderSettings, RunEncoder, TimmEncoder
+from microtome.config import RunEncoder, TimmEncoder
 from microtome.errors import UserError
 from microtome.features import features
+from microtome.settings import EncoderSettings
 from microtome.vision_models import backbone
 from tests.tile_folder import slide_table, tile_jpeg, write_tiles
 

@@ -22,7 +22,18 @@ def test_a_gallery_is_drawn_from_a_state(kind: str, columns: int, tmp_path: Path
     (schedule,) = make_schedules(tmp_path / "schedule", [drawn_tile(rng, 40) for _ in range(8)], epochs=1)
     settings = small_settings(kind)
     files = {name: tmp_path / name for name in ("encoder", "state", "curve", "work")}
-    pretrain(schedule, 1, **files, save_every_minutes=9, max_batch=8, workers=0, compiled=False, monitor=SILENT, settings=settings)
+    pretrain(
+        schedule,
+        1,
+        **files,
+        save_every_minutes=9,
+        max_batch=8,
+        max_replaced_tiles=0,
+        workers=0,
+        compiled=False,
+        monitor=SILENT,
+        settings=settings,
+    )
     figure_gallery(schedule, 1, files["state"], tmp_path / "gallery.png", 3, settings)
     assert Image.open(tmp_path / "gallery.png").size == (columns * (32 + GAP_PX), 3 * (32 + GAP_PX))
     with pytest.raises(UserError, match="seed, run and recipe"):

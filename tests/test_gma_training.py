@@ -9,11 +9,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from microtome.config import Gma, GmaSettings
+from microtome.config import Gma
 from microtome.errors import UserError
 from microtome.feature_store import Bags
 from microtome.gma_model import GatedAttention
 from microtome.gma_training import Split, evaluate, step_schedule, train, train_all
+from microtome.settings import GmaSettings
 
 CPU = torch.device("cpu")
 

@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import load_file
 
 from microtome.checkpoint import load_state, save_state
-from microtome.config import PretrainSettings
 from microtome.errors import UserError
 from microtome.pretrain import commit, pretrain
+from microtome.settings import PretrainSettings
 from microtome.vision_models import timm
 from tests.training import SILENT, drawn_tile, flags, make_schedules, small_settings, start
 
@@ -40,7 +40,7 @@ def arguments(folder: Path, schedule: Path, settings: PretrainSettings, epoch: i
     own = folder / str(epoch)
     files = {"encoder": own / "encoder.safetensors", "state": own / "state.pt", "curve": own / "curve.csv", "work": own / "work"}
     before = {"previous": folder / str(epoch - 1) / "state.pt"} if epoch > 1 else {}
-    how = {"save_every_minutes": 10.0, "max_batch": 3, "workers": 0, "compiled": False, "monitor": SILENT}
+    how = {"save_every_minutes": 10.0, "max_batch": 3, "max_replaced_tiles": 0, "workers": 0, "compiled": False, "monitor": SILENT}
     return {"schedule": schedule, "pseudo_epoch": epoch, "settings": settings, **files, **before, **how, **other}
 
 

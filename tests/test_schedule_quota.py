@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microtome.config import Schedule, ScheduleSettings
+from microtome.config import Schedule
 from microtome.errors import UserError
 from microtome.quota import fill, plan, share_out, split
 from microtome.schedule_quota import schedule_quota
+from microtome.settings import ScheduleSettings
 from tests.tile_folder import slide_table, write_catalog
 
 

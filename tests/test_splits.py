@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microtome.config import Splits, SplitsSettings
+from microtome.config import Splits
 from microtome.errors import UserError
+from microtome.settings import SplitsSettings
 from microtome.splits import monte_carlo, split_names, splits, strata
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from microtome.config import TablesSettings, Task
+from microtome.config import Task
+from microtome.settings import TablesSettings
 from microtome.tables import cohort_table, tables
 from tests.benchmark_runs import write_runs
 

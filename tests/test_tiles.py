@@ -14,8 +14,8 @@ import pytest
 import simplejpeg
 from numpy.typing import NDArray
 
-from microtome.config import TilesSettings
 from microtome.errors import UserError
+from microtome.settings import TilesSettings
 from microtome.tile_index import INDEX_SCHEMA, read_rows
 from microtome.tiles import SCHEMA, tiles
 from microtome.tissue import tissue

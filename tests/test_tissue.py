@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from microtome.config import TissueSettings
 from microtome.errors import UserError
 from microtome.grid import tile_grid
 from microtome.masks import rasterise, read_geojson
+from microtome.settings import TissueSettings
 from microtome.slides import open_slide
 from microtome.thumbnails import read_thumbnail
 from microtome.tissue import SCHEMA, tissue

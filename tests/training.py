@@ -14,11 +14,11 @@ import yaml
 from PIL import Image
 
 from microtome.command_line import run
-from microtome.config import PretrainSettings
 from microtome.pretrain import pretrain
 from microtome.recipes import Dino, Mae, Monitor, RunRecipe
 from microtome.schedule_file import ROW, write_schedule
 from microtome.section import Section
+from microtome.settings import PretrainSettings
 
 CONFIG: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text())["pretrain"]
 Recipe = TypeVar("Recipe", Dino, Mae)

@@ -13,8 +13,9 @@ import pandas as pd
 
 from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
-from microtome.config import Cohort, CohortSettings
+from microtome.config import Cohort
 from microtome.errors import UserError
+from microtome.settings import CohortSettings
 
 REQUIRED = ["slide", "path", "patient", "organ"]
 OPTIONAL = ["case", "stain", "origin", "scanner", "mpp", "mask", "pretrain"]

@@ -1,8 +1,7 @@
 """The configuration: every section, typed, closed and frozen. Values live in `config/*.yaml` alone; there is no default here.
 
-Units are in the names: `_px` pixels at the wanted resolution, `_px0` pixels of level 0, `mpp` µm per pixel. The classes at the end are
-what single rules are given as `--settings`: exactly the values that change their bytes. This module imports nothing heavy: the
-Snakefile validates with it when it is parsed.
+Units are in the names: `_px` pixels at the wanted resolution, `_px0` pixels of level 0, `mpp` µm per pixel. This module imports nothing
+heavy: the Snakefile validates with it when it is parsed.
 """
 
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, mode
 
 from microtome.errors import UserError
 from microtome.explain import did_you_mean, explain
-from microtome.recipes import Pretrain, Recipe, RunRecipe
+from microtome.recipes import Pretrain
 from microtome.section import Count, Fraction, Name, Positive, Section
 
 
@@ -207,83 +206,6 @@ def _known(key: str, name: str, names: Mapping[str, object]) -> None:
 def _at_most(key: str, value: int, what: str, limit: int) -> None:
     if value > limit:
         raise ValueError(f"{key}: found {value}, expected at most {limit} ({what})")
-
-
-class CohortSettings(Section):
-    """What changes the bytes of `cohort`."""
-
-    cohort: Cohort
-
-
-class TissueSettings(Section):
-    """What changes the bytes of `tissue`."""
-
-    reader: Reader
-    grid: Grid
-    tissue: Tissue
-
-
-class TilesSettings(Section):
-    """What changes the bytes of `tiles`, beside the masks."""
-
-    reader: Reader
-    grid: Grid
-    tiles: Tiles
-
-
-class ScheduleSettings(Section):
-    """What changes the bytes of the schedules."""
-
-    seed: int
-    schedule: Schedule
-
-
-class PretrainSettings(Section):
-    """What changes the weights of a run."""
-
-    seed: int
-    run: RunRecipe
-    recipe: Recipe
-
-
-class EncoderSettings(Section):
-    """What changes the features of one encoder."""
-
-    seed: int
-    name: str
-    encoder: Encoder
-    precision: Literal["fp32", "bf16", "fp16"]
-    dtype: Literal["float32", "float16"]
-
-
-class SplitsSettings(Section):
-    """What changes the splits of a task."""
-
-    seed: int
-    splits: Splits
-
-
-class GmaSettings(Section):
-    """What changes the benchmark of a task and encoder."""
-
-    seed: int
-    gma: Gma
-
-
-class FiguresSettings(Section):
-    """What changes figures and tables, beside the numbers they show. `labels`: what a legend calls each encoder."""
-
-    seed: int
-    figures: Figures
-    slide_parts: int
-    labels: dict[str, str]
-
-
-class TablesSettings(Section):
-    """What changes tables, beside the numbers they show."""
-
-    tasks: dict[str, Task]
-    labels: dict[str, str]
 
 
 def load_config(values: Mapping[str, Any]) -> Config:

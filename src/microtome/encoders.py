@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from microtome.config import EncoderSettings, RunEncoder, TimmEncoder
+from microtome.config import RunEncoder, TimmEncoder
 from microtome.errors import UserError
+from microtome.settings import EncoderSettings
 from microtome.vision_models import backbone
 
 CROP_FRACTION = 0.875  # of the resized side that is kept where a card says nothing: 224 of 256 px, so tiles of 256 px are only cropped

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from microtome.atomic import atomic_path, sweep_parts
 from microtome.cohort import shard_of
 from microtome.command_line import run
-from microtome.config import EncoderSettings
 from microtome.encoders import PRECISIONS, TileEncoder, load_encoder, weights_digest
 from microtome.feature_store import stored_dim, write_features
 from microtome.progress import progress_bar
+from microtome.settings import EncoderSettings
 from microtome.slide_tiles import SlideTiles, locate, toolkit_attributes
 from microtome.tasks import read_task
 from microtome.tile_batches import batches

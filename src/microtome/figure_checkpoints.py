@@ -17,9 +17,9 @@ from matplotlib.lines import Line2D
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.config import FiguresSettings
 from microtome.figure_style import TWO_COLUMNS_MM, Look, hide_unused, legend_below, looks, new_figure, save, style
 from microtome.runs import base_name, final_auc, labelled, pseudo_epoch_of, read_runs
+from microtome.settings import FiguresSettings
 
 PANEL_HEIGHT_MM = 52.0
 PASS_LINE: dict[str, Any] = {"color": "0.5", "linewidth": 0.7, "linestyle": (0, (4, 3))}

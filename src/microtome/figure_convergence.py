@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.config import FiguresSettings
 from microtome.figure_style import TWO_COLUMNS_MM, Look, hide_unused, legend_below, looks, new_figure, save, style
 from microtome.runs import labelled, last_checkpoints, read_runs
+from microtome.settings import FiguresSettings
 from microtome.statistics import curve
 
 MEASURES = {"loss": "training loss", "auc": "validation AUC"}

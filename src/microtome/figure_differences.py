@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from microtome.atomic import write_text
 from microtome.command_line import run
 from microtome.comparisons import pairwise, val_over_train
-from microtome.config import FiguresSettings
 from microtome.figure_style import ONE_COLUMN_MM, TWO_COLUMNS_MM, hide_unused, legend_below, new_figure, save, style
 from microtome.runs import final_auc, labelled, last_checkpoints, read_runs
+from microtome.settings import FiguresSettings
 
 MAX_PAIRS = 15
 SIGNIFICANT = 0.05

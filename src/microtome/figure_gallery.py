@@ -16,12 +16,12 @@ from microtome import resume
 from microtome.algorithm import Tiles
 from microtome.atomic import atomic_path
 from microtome.command_line import run
-from microtome.config import PretrainSettings
 from microtome.dino import DinoAlgorithm
 from microtome.loader import steps_in, tile_batches
 from microtome.mae import MaeAlgorithm, mask_of, patchify, unpatchify
 from microtome.pretrain import build_algorithm
 from microtome.section import Rgb
+from microtome.settings import PretrainSettings
 from microtome.training_schedules import Length
 
 GAP_PX = 4

@@ -14,9 +14,9 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.config import FiguresSettings
 from microtome.errors import UserError
 from microtome.figure_style import COLOURS, TWO_COLUMNS_MM, hide_unused, new_figure, save, style
+from microtome.settings import FiguresSettings
 
 MAX_BINS = 400
 COLUMNS = ["step", "pseudo_epoch", "imagenet_epochs", "loss"]

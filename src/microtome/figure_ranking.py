@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from microtome.atomic import write_text
 from microtome.command_line import run
 from microtome.comparisons import ranking
-from microtome.config import FiguresSettings
 from microtome.figure_style import ONE_COLUMN_MM, TWO_COLUMNS_MM, Look, hide_unused, looks, new_figure, save, style
 from microtome.runs import final_auc, labelled, last_checkpoints, read_runs
+from microtome.settings import FiguresSettings
 
 ROW_MM, MARGINS_MM = 4.2, 16.0
 TASKS_A_ROW = 2

@@ -16,9 +16,9 @@ from sklearn.metrics import roc_curve
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.config import FiguresSettings
 from microtome.figure_style import TWO_COLUMNS_MM, Look, hide_unused, legend_below, looks, new_figure, save, style
 from microtome.runs import labelled, last_checkpoints
+from microtome.settings import FiguresSettings
 from microtome.statistics import bootstrap_means
 
 RATES = np.linspace(0, 1, 101)  # false positive rates at which curves are read

@@ -11,11 +11,11 @@ import pandas as pd
 
 from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
-from microtome.config import GmaSettings
 from microtome.errors import UserError
 from microtome.feature_store import Bags, read_bags
 from microtome.gma_training import CLASSES, Epoch, Split, train_all
 from microtome.progress import progress
+from microtome.settings import GmaSettings
 from microtome.splits import TRAIN, VAL
 
 

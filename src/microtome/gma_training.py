@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from microtome.config import Gma, GmaSettings
+from microtome.config import Gma
 from microtome.decisions import youden_threshold
 from microtome.errors import UserError
 from microtome.feature_store import Bags
 from microtome.gma_model import GatedAttention, decayed_and_not
 from microtome.orphans import die_with_parent
+from microtome.settings import GmaSettings
 from microtome.statistics import auc
 from microtome.training_schedules import cosine
 

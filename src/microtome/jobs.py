@@ -11,15 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from microtome.cohort import digests, read_slides, select, shard_name, shard_of
-from microtome.config import (
+from microtome.config import Config, Encoder, RunEncoder
+from microtome.settings import (
     CohortSettings,
-    Config,
-    Encoder,
     EncoderSettings,
     FiguresSettings,
     GmaSettings,
     PretrainSettings,
-    RunEncoder,
     ScheduleSettings,
     SplitsSettings,
     TablesSettings,

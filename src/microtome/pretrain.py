@@ -13,13 +13,13 @@ from typing import Any
 from microtome import __version__, resume
 from microtome.checkpoint import DamagedStateError, checksum, save_encoder, save_state
 from microtome.command_line import run
-from microtome.config import PretrainSettings
 from microtome.dino import DinoAlgorithm
 from microtome.distributed import processes
 from microtome.loader import steps_in
 from microtome.mae import MaeAlgorithm
 from microtome.pseudo_epoch import PseudoEpoch
 from microtome.recipes import Dino, Monitor
+from microtome.settings import PretrainSettings
 from microtome.trainer import Trainer
 from microtome.training_schedules import Length
 
@@ -93,6 +93,7 @@ def pretrain(
     work: Path,
     save_every_minutes: float,
     max_batch: int,
+    max_replaced_tiles: int,
     workers: int,
     compiled: bool,
     monitor: Monitor,
@@ -109,7 +110,7 @@ def pretrain(
         algorithm = build_algorithm(settings, job.length).to(team.device)
         trainer = Trainer(algorithm, team, settings.run.precision, settings.run.global_batch, compiled)
         epoch = begin(job, trainer, monitor, previous)
-        epoch.train(60 * save_every_minutes, max_batch, workers)
+        epoch.train(60 * save_every_minutes, max_batch, workers, max_replaced_tiles)
         if team.rank == 0:
             epoch.curve.write(curve)
             save_encoder(encoder, algorithm.encoder, card(settings, algorithm, job))

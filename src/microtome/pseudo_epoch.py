@@ -66,16 +66,17 @@ class PseudoEpoch:
             "losses": self.curve.losses,
         }
 
-    def train(self, save_every_s: float, max_batch: int, workers: int) -> None:
+    def train(self, save_every_s: float, max_batch: int, workers: int, max_replaced: int) -> None:
         """Train to the end of the pseudo-epoch.
 
         Raises:
-            UserError: a tile cannot be read; a loss is not finite; training collapsed; a signal asked to stop (after saving).
+            UserError: more than `max_replaced` tiles of a process cannot be read; a loss is not finite; training collapsed;
+                a signal asked to stop (after saving).
         """
         for number in SIGNALS:
             signal.signal(number, self._ask_to_stop)
         rank, world = self.processes.rank, self.processes.world
-        batches = tile_batches(self.job.schedule, self.trainer.global_batch, rank, world, self.step, max_batch, workers)
+        batches = tile_batches(self.job.schedule, self.trainer.global_batch, rank, world, self.step, max_batch, workers, max_replaced)
         total = self.job.length.steps_per_epoch * self.trainer.global_batch
         saved_at = time.monotonic()
         with progress_bar(total, f"pseudo-epoch {self.job.number}", "image") as bar:

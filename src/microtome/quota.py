@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from microtome.config import ScheduleSettings
 from microtome.errors import UserError
+from microtome.settings import ScheduleSettings
 
 Integers = npt.NDArray[np.int64]
 SPLIT, TIES, VISITS, ORDER = range(4)  # streams of random numbers: the second number of a seed

@@ -97,6 +97,7 @@ class Pretrain(Section):
 
     save_every_minutes: Positive
     max_batch_per_process: Count
+    max_replaced_tiles: Annotated[int, Field(ge=0)]
     compile: bool
     monitor: Monitor
     recipes: dict[Name, Recipe]

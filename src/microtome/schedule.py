@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from microtome.command_line import run
-from microtome.config import ScheduleSettings
 from microtome.errors import UserError
 from microtome.progress import progress_bar
 from microtome.quota import ORDER, VISITS, Integers
 from microtome.schedule_file import ROW, write_schedule
+from microtome.settings import ScheduleSettings
 from microtome.tile_index import read_rows
 from microtome.tile_tar import BLOCK_B
 

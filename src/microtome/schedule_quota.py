@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
-from microtome.config import ScheduleSettings
 from microtome.errors import UserError
 from microtome.quota import Integers, Share, plan
+from microtome.settings import ScheduleSettings
 from microtome.tasks import read_task, with_patients
 
 CATALOG = ["slide", "patient", "case", "organ", "pretrain", "shard", "status", "tiles", "tile_px"]

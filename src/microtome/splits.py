@@ -13,8 +13,8 @@ import pandas as pd
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.config import SplitsSettings
 from microtome.errors import UserError
+from microtome.settings import SplitsSettings
 from microtome.tasks import CLASSES, read_task, with_patients
 
 TRAIN, VAL = "train", "val"

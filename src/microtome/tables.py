@@ -9,8 +9,8 @@ import pandas as pd
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.config import TablesSettings
 from microtome.runs import final_auc, labelled, read_runs
+from microtome.settings import TablesSettings
 
 STATUSES = ["ok", "empty", "failed", "excluded"]
 

@@ -12,10 +12,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from microtome.config import TilesSettings
 from microtome.grid import TileGrid
 from microtome.jpeg_tiles import EOI, JpegPlane, Unusual, check_agreement, jpeg_plane
 from microtome.planes import Plane, level_plane, resized
+from microtome.settings import TilesSettings
 from microtome.slides import Rgb8, Slide
 from microtome.tile_quality import Quality, good_enough, measure
 

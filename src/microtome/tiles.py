@@ -16,10 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.command_line import run
-from microtome.config import TilesSettings
 from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
 from microtome.masks import rasterise, read_geojson
+from microtome.settings import TilesSettings
 from microtome.slides import open_slide
 from microtome.tile_index import TileRows, write_index
 from microtome.tile_source import Place, TileSource, tile_source

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
-from microtome.config import TissueSettings
 from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
 from microtome.masks import geojson, rasterise, read_geojson
+from microtome.settings import TissueSettings
 from microtome.slides import Rgb8, open_slide, resolution
 from microtome.thumbnails import OVERLAY_PX, contact_sheet, jpeg, overlay, read_thumbnail
 from microtome.tissue_mask import segment

@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from microtome.config import EncoderSettings
 from microtome.encoders import TileEncoder, load_encoder
 from microtome.features import CPU_BATCH, encode
+from microtome.settings import EncoderSettings
 from microtome.slide_tiles import SlideTiles
 from microtome.tile_batches import batches
 from microtome.tile_tar import TileTar

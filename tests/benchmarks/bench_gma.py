@@ -15,9 +15,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from microtome.config import Gma, GmaSettings
+from microtome.config import Gma
 from microtome.feature_store import Bags
 from microtome.gma_training import Split, train_all
+from microtome.settings import GmaSettings
 from tests.benchmarks.rows import row, seconds
 
 SLIDES, TILES, DIM = 200, 500, 384

@@ -22,7 +22,6 @@ from PIL import Image, ImageFilter, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from microtome.algorithm import Tiles
-from microtome.config import PretrainSettings
 from microtome.dino import DinoAlgorithm
 from microtome.dino import Prepared as PreparedDino
 from microtome.distributed import Processes
@@ -30,6 +29,7 @@ from microtome.loader import steps_in, tile_batches
 from microtome.mae import MaeAlgorithm
 from microtome.mae import Prepared as PreparedMae
 from microtome.pretrain import build_algorithm
+from microtome.settings import PretrainSettings
 from microtome.trainer import Trainer
 from microtome.training_schedules import Length
 from tests.benchmarks.bench_loader import drawn_jpeg, scheduled, write_tars

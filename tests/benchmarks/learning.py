@@ -21,8 +21,8 @@ from sklearn.preprocessing import StandardScaler
 
 from microtome.checkpoint import load_state
 from microtome.collapse import probe_features
-from microtome.config import PretrainSettings
 from microtome.pretrain import build_algorithm, pretrain
+from microtome.settings import PretrainSettings
 from microtome.training_schedules import Length
 from tests.training import CONFIG, SILENT, make_schedules
 
@@ -102,6 +102,7 @@ def learn(
             **files,
             save_every_minutes=60,
             max_batch=64,
+            max_replaced_tiles=0,
             workers=0,
             compiled=False,
             monitor=SILENT,

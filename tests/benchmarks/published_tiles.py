@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from microtome.config import Schedule, ScheduleSettings
+from microtome.config import Schedule
+from microtome.settings import ScheduleSettings
 from microtome.tile_index import INDEX_SCHEMA
 from microtome.tile_tar import BLOCK_B
 

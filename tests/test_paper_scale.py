@@ -1,0 +1,18 @@
+"""The published experiment, 423,563 slides, as a dry run: its jobs, and that planning them fits into minutes and memory."""
+
+from pathlib import Path
+
+from tests.paper_scale import dry_run, write_cohort
+
+
+def test_the_published_experiment_can_be_planned(tmp_path: Path) -> None:
+    write_cohort(tmp_path)
+    seconds, peak_mb, printed = dry_run(tmp_path)
+    jobs = dict(line.split() for line in printed.split("Job stats:")[1].split("total")[0].splitlines()[3:] if line)
+    counts = {rule: int(count) for rule, count in jobs.items()}
+    assert (counts["tissue"], counts["tiles"]) == (1024, 1024)
+    assert (counts["schedule"], counts["pretrain"]) == (50, 25 + 50)
+    encoders = 7 + 7 + 2
+    assert (counts["features"], counts["gma"], counts["splits"]) == (64 * encoders, 6 * encoders, 6)
+    assert seconds < 120
+    assert peak_mb < 4000
