@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+from multiprocessing import parent_process
 
 PR_SET_PDEATHSIG = 1  # Linux: a signal to this process when its parent dies
 
@@ -12,5 +13,6 @@ def die_with_parent() -> None:
     """Have this process killed when its parent dies (on Linux; elsewhere nothing happens). Call it first in a new process."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:  # it died before
+        parent = parent_process()
+        if parent is not None and os.getppid() != parent.pid:  # it died before
             os._exit(1)
