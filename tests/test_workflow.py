@@ -56,7 +56,7 @@ def test_a_setting_reruns_its_stage_and_what_follows(checkout: Checkout) -> None
     figures = dict.fromkeys((f"figure_{name}" for name in ("convergence", "checkpoints", "ranking", "differences", "roc")), 1) | {
         "tables": 1
     }
-    assert checkout.jobs({"gma": {"lr": 0.002}}) == {"gma": 8, **figures, **REPORT}
+    assert checkout.jobs({"gma": {"lr": 0.003}}) == {"gma": 8, **figures, **REPORT}
     assert checkout.jobs({"splits": {"repeats": 4}}) == {"splits": 2, "overlap": 1, "gma": 8, **figures, **REPORT}
     assert checkout.jobs({"figures": {"single_runs": True}}).keys() <= {"figure_pretraining", *figures, *REPORT}
 
