@@ -16,7 +16,9 @@ install: $(INSTALLED) ## set up .venv from envs/requirements.lock
 $(INSTALLED): envs/requirements.lock
 	@echo "Setting up .venv from envs/requirements.lock: about 2 GB, some minutes"
 	python3 -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar on -r envs/requirements.lock
+	.venv/bin/python -m pip install --disable-pip-version-check -r envs/requirements.lock
+	@# so that `python -m microtome.…` works wherever .venv is active
+	echo "$(CURDIR)/src" > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/microtome.pth"
 	touch $@
 
 demo: $(INSTALLED) ## draw a small cohort and run everything on it, CPU only

@@ -92,8 +92,8 @@ def _retry(failed: pd.DataFrame) -> str:
     targets = " ".join(f"results/tissue/{shard}.parquet results/tiles/{shard}.parquet" for shard in sorted(failed["shard"].unique()))
     return (
         "The slides that failed are named in `failures.csv`. "
-        "To try them, and them alone, once more (finished slides are kept):\n\n"
-        f"```\nsnakemake --profile <profile> --forcerun {targets}\n```"
+        "To try them, and them alone, once more (finished slides are kept), with the profile and the overlays of this run:\n\n"
+        f"```\nsnakemake --profile PROFILE --configfile OVERLAYS --forcerun {targets}\n```"
     )
 
 
@@ -112,7 +112,7 @@ def catalog(
     accounts = account(
         read_slides(slides_table), pd.read_parquet(cohort), pd.read_csv(excluded, dtype=str), _joined(tissue), _joined(tiles)
     )
-    write_text(failures, accounts.loc[accounts["status"] == "failed", ["slide", "stage", "reason", "path"]].to_csv(index=False))
+    write_text(failures, accounts.loc[accounts["status"] == "failed", ["slide", "shard", "stage", "reason", "path"]].to_csv(index=False))
     write_text(summary, summarise(accounts, pd.read_csv(attrition)))
     with atomic_path(catalog) as part:
         accounts.to_parquet(part, index=False)
