@@ -263,3 +263,17 @@ def test_a_state_of_another_recipe_in_the_work_folder_is_not_used(
     pretrain(**values)
     assert "is of another recipe, schedule or previous pseudo-epoch: not used" in capsys.readouterr().err
     assert rows(values["curve"]) == undisturbed
+
+
+def test_an_unreadable_tile_stops_the_run_or_is_replaced_as_the_setting_says(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    schedule = make_schedules(tmp_path / "schedule", [drawn_tile(rng, 40) for _ in range(2 * BATCH)], epochs=1)[0]
+    with (tmp_path / "schedule" / "a.tar").open("r+b") as tar:
+        tar.seek(512)  # the first file's JPEG
+        tar.write(bytes(200))
+    settings = small_settings("mae", global_batch=BATCH)
+    with pytest.raises(UserError, match=r"a\.tar"):
+        pretrain(**arguments(tmp_path / "stopped", schedule, settings))
+    values = arguments(tmp_path / "replaced", schedule, settings, max_replaced_tiles=1)
+    pretrain(**values)
+    assert len(rows(values["curve"])) == 2
