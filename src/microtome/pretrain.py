@@ -76,12 +76,12 @@ def commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def begin(job: resume.Job, trainer: Trainer, monitor: Monitor, previous: Path | None) -> PseudoEpoch:
+def begin(job: resume.Job, trainer: Trainer, monitor: Monitor, max_replaced: int, previous: Path | None) -> PseudoEpoch:
     """The pseudo-epoch at its newest state, else at the end of the one before, else anew. The state read is not kept in memory."""
     found = resume.unfinished(job)
     if found:
-        return PseudoEpoch(job, trainer, monitor, *found)
-    return PseudoEpoch(job, trainer, monitor, state=resume.end_of(previous, job) if previous else None, saved=None)
+        return PseudoEpoch(job, trainer, monitor, max_replaced, *found)
+    return PseudoEpoch(job, trainer, monitor, max_replaced, state=resume.end_of(previous, job) if previous else None, saved=None)
 
 
 def pretrain(
@@ -109,8 +109,8 @@ def pretrain(
     with processes() as team:
         algorithm = build_algorithm(settings, job.length).to(team.device)
         trainer = Trainer(algorithm, team, settings.run.precision, settings.run.global_batch, compiled)
-        epoch = begin(job, trainer, monitor, previous)
-        epoch.train(60 * save_every_minutes, max_batch, workers, max_replaced_tiles)
+        epoch = begin(job, trainer, monitor, max_replaced_tiles, previous)
+        epoch.train(60 * save_every_minutes, max_batch, workers)
         if team.rank == 0:
             epoch.curve.write(curve)
             save_encoder(encoder, algorithm.encoder, card(settings, algorithm, job))

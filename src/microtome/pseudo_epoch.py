@@ -32,12 +32,15 @@ class PseudoEpoch:
         job: the pseudo-epoch.
         trainer: of its algorithm.
         monitor: what a collapse is.
+        max_replaced: tiles that may be unreadable, and replaced, before it stops.
         state: where it starts: of this pseudo-epoch, of the end of the one before, or None.
         saved: the file of `state`, if it is of this pseudo-epoch.
     """
 
-    def __init__(self, job: Job, trainer: Trainer, monitor: Monitor, state: dict[str, Any] | None, saved: Path | None) -> None:
-        self.job, self.trainer, self.monitor, self.saved = job, trainer, monitor, saved
+    def __init__(
+        self, job: Job, trainer: Trainer, monitor: Monitor, max_replaced: int, state: dict[str, Any] | None, saved: Path | None
+    ) -> None:
+        self.job, self.trainer, self.monitor, self.max_replaced, self.saved = job, trainer, monitor, max_replaced, saved
         self.algorithm, self.processes = trainer.algorithm, trainer.processes
         here = state if state and state["pseudo_epoch"] == job.number else None
         self.step = int(here["step"]) if here else 0  # finished ones
@@ -47,7 +50,7 @@ class PseudoEpoch:
         if state:
             self.algorithm.load_state_dict(state["algorithm"])
             trainer.optimizer.load_state_dict(state["optimizer"])
-        self.probe = state["probe"] if state else _first_tiles(job)
+        self.probe = state["probe"] if state else _first_tiles(job, max_replaced)
         self._asked_to_stop, self._stop_at = False, sys.maxsize
         self._clock = (time.perf_counter(), self._done())
 
@@ -66,17 +69,17 @@ class PseudoEpoch:
             "losses": self.curve.losses,
         }
 
-    def train(self, save_every_s: float, max_batch: int, workers: int, max_replaced: int) -> None:
+    def train(self, save_every_s: float, max_batch: int, workers: int) -> None:
         """Train to the end of the pseudo-epoch.
 
         Raises:
-            UserError: more than `max_replaced` tiles of a process cannot be read; a loss is not finite; training collapsed;
+            UserError: more than `max_replaced` tiles of this process cannot be read; a loss is not finite; training collapsed;
                 a signal asked to stop (after saving).
         """
         for number in SIGNALS:
             signal.signal(number, self._ask_to_stop)
         rank, world = self.processes.rank, self.processes.world
-        batches = tile_batches(self.job.schedule, self.trainer.global_batch, rank, world, self.step, max_batch, workers, max_replaced)
+        batches = tile_batches(self.job.schedule, self.trainer.global_batch, rank, world, self.step, max_batch, workers, self.max_replaced)
         total = self.job.length.steps_per_epoch * self.trainer.global_batch
         saved_at = time.monotonic()
         with progress_bar(total, f"pseudo-epoch {self.job.number}", "image") as bar:
@@ -151,6 +154,6 @@ class PseudoEpoch:
             self.saved = save_rolling(self.job.work, self.step, self.state(), before=self.saved)
 
 
-def _first_tiles(job: Job) -> torch.Tensor:
+def _first_tiles(job: Job, max_replaced: int) -> torch.Tensor:
     batch = min(PROBE, job.global_batch)
-    return next(tile_batches(job.schedule, batch, 0, 1, 0, batch, 0)).images
+    return next(tile_batches(job.schedule, batch, 0, 1, 0, batch, 0, max_replaced)).images
