@@ -31,7 +31,7 @@ def drawn(runs: int = 4) -> pd.DataFrame:
         probability = random.random(200)
         target = (random.random(200) < probability).astype(int)
         keys = {"split": run // 2 + 1, "replica": run % 2 + 1, "threshold": 0.3 + 0.1 * run}
-        frames.append(pd.DataFrame({"target": target, "probability": probability, **keys}))
+        frames.append(pd.DataFrame({"target": target, "probability_1": probability, **keys}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -39,19 +39,19 @@ def test_operating_points_are_scikit_learns() -> None:
     predictions = drawn()
     points = operating_points(predictions).set_index(["split", "replica"])
     for key, run in predictions.groupby(["split", "replica"]):
-        called = run["probability"] > run["threshold"]
+        called = run["probability_1"] > run["threshold"]
         expected = {
             "accuracy": accuracy_score(run["target"], called),
             "sensitivity": recall_score(run["target"], called),
             "specificity": recall_score(run["target"], called, pos_label=0),
-            "brier": brier_score_loss(run["target"], run["probability"]),
+            "brier": brier_score_loss(run["target"], run["probability_1"]),
         }
         assert points.loc[key].to_dict() == pytest.approx(expected)
 
 
 def test_calibration_is_scikit_learns() -> None:
     predictions = drawn()
-    frequency, probability = calibration_curve(predictions["target"], predictions["probability"], n_bins=10)
+    frequency, probability = calibration_curve(predictions["target"], predictions["probability_1"], n_bins=10)
     table = calibration(predictions)
     assert table["frequency"].tolist() == pytest.approx(frequency.tolist())
     assert table["probability"].tolist() == pytest.approx(probability.tolist())
@@ -60,5 +60,5 @@ def test_calibration_is_scikit_learns() -> None:
 
 
 def test_the_ends_have_their_bins() -> None:
-    table = calibration(pd.DataFrame({"probability": [0.0, 1.0], "target": [0, 1]}))
+    table = calibration(pd.DataFrame({"probability_1": [0.0, 1.0], "target": [0, 1]}))
     assert table["frequency"].tolist() == [0, 1]

@@ -20,7 +20,8 @@ def predictions(seed: int = 0, splits: int = 4, replicas: int = 2, slides: int =
         target = (np.arange(slides) % 3 == 0).astype(int)
         probability = np.round(1 / (1 + np.exp(-random.normal(1.5 * target - 0.5))), decimals)
         names = [f"s{n}" for n in range(slides)]
-        rows.append(pd.DataFrame({"split": split, "replica": replica, "slide": names, "target": target, "probability": probability}))
+        rows.append(pd.DataFrame({"split": split, "replica": replica, "slide": names, "target": target, "probability_0": 1 - probability}))
+        rows[-1]["probability_1"] = probability
     return pd.concat(rows, ignore_index=True)
 
 
@@ -38,18 +39,31 @@ def test_the_mean_curve_is_that_of_the_runs(decimals: int) -> None:
     table = predictions(decimals=decimals)
     curve = mean_curve(table, 100, 0)
     runs = [run for _, run in table.groupby(["split", "replica"])]
-    curves = [roc_curve(run["target"], run["probability"], drop_intermediate=False)[:2] for run in runs]
+    curves = [roc_curve(run["target"], run["probability_1"], drop_intermediate=False)[:2] for run in runs]
     expected = [np.mean([height(fpr, tpr, rate) for fpr, tpr in curves]) for rate in RATES]
     assert curve["tpr"][1:].to_numpy() == pytest.approx(expected)
     assert curve.iloc[0].tolist() == [0, 0, 0, 0]
     assert ((curve["low"] <= curve["tpr"]) & (curve["tpr"] <= curve["high"])).all()
     area = np.trapezoid(curve["tpr"], curve["fpr"])
-    assert area == pytest.approx(np.mean([roc_auc_score(run["target"], run["probability"]) for run in runs]), abs=0.01)
+    assert area == pytest.approx(np.mean([roc_auc_score(run["target"], run["probability_1"]) for run in runs]), abs=0.01)
 
 
 def test_a_perfect_encoder_reaches_the_corner() -> None:
-    table = predictions().assign(probability=lambda rows: rows["target"] * 0.9)
+    table = predictions().assign(probability_1=lambda rows: rows["target"] * 0.9)
     assert mean_curve(table, 10, 0)["tpr"].tolist() == [0] + [1] * len(RATES)
+
+
+def test_of_three_classes_the_curve_is_the_macro_average() -> None:
+    random = np.random.default_rng(0)
+    target = np.repeat([0, 1, 2], 40)
+    scores = random.random((120, 3)) + 0.5 * np.eye(3)[target]
+    probabilities = scores / scores.sum(axis=1, keepdims=True)
+    table = pd.DataFrame(probabilities, columns=[f"probability_{label}" for label in range(3)]).assign(target=target, split=1, replica=1)
+    curve = mean_curve(table, 10, 0)
+    each = [roc_curve(target == label, probabilities[:, label], drop_intermediate=False)[:2] for label in range(3)]
+    assert curve["tpr"][1:].to_numpy() == pytest.approx([np.mean([height(*one, rate) for one in each]) for rate in RATES])
+    area = np.trapezoid(curve["tpr"], curve["fpr"])
+    assert area == pytest.approx(roc_auc_score(target, probabilities, multi_class="ovr"), abs=0.01)
 
 
 def write(folder: Path, tasks: list[str], encoders: list[str]) -> list[Path]:

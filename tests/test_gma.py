@@ -44,10 +44,25 @@ def test_the_rule(tmp_path: Path) -> None:
     assert len(predictions) == 2 * 3 + 2 * 4
     for (split, replica), part in predictions.groupby(["split", "replica"]):
         last = runs[(runs["split"] == split) & (runs["replica"] == replica)].iloc[-1]
-        assert last["auc"] == pytest.approx(roc_auc_score(part["target"], part["probability"]))
+        assert last["auc"] == pytest.approx(roc_auc_score(part["target"], part["probability_1"]))
         assert part["threshold"].nunique() == 1
+        assert (part["probability_0"] + part["probability_1"]).to_numpy() == pytest.approx(np.ones(len(part)))
     gma(splits, features, *out, settings=settings(epochs=3), workers=1)
     pd.testing.assert_frame_equal(pd.read_csv(out[0]), runs)
+
+
+def test_three_classes(tmp_path: Path) -> None:
+    splits, features = write_inputs(tmp_path)
+    table = pd.read_csv(splits).assign(target=np.arange(12) % 3)
+    table.to_csv(splits, index=False)
+    out = [tmp_path / name for name in ("runs.csv", "predictions.parquet", "excluded.csv")]
+    gma(splits, features, *out, settings=settings(epochs=1), workers=1)
+    predictions = pd.read_parquet(out[1])
+    assert predictions.columns.tolist()[4:] == ["probability_0", "probability_1", "probability_2", "threshold"]
+    assert predictions["threshold"].isna().all()
+    table.assign(target=table["target"].replace(2, 3)).to_csv(splits, index=False)
+    with pytest.raises(UserError, match=r"split mccv1 has no slide of class 2 left on its train side"):
+        gma(splits, features, *out, settings=settings(epochs=1), workers=1)
 
 
 def test_a_class_that_vanishes(tmp_path: Path) -> None:

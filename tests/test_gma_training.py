@@ -25,10 +25,10 @@ def settings(seed: int = 0, **values: Any) -> GmaSettings:
     return GmaSettings(seed=seed, gma=Gma.model_validate(small | values))
 
 
-def drawn_bags(slides: int = 30, dim: int = 12, seed: int = 0, permute: bool = False) -> Bags:
-    """Bags of 5 to 30 tiles; a fifth of a positive slide's tiles are shifted. `permute` gives the labels to slides at random."""
+def drawn_bags(slides: int = 30, dim: int = 12, seed: int = 0, permute: bool = False, classes: int = 2) -> Bags:
+    """Bags of 5 to 30 tiles; a fifth of the tiles of a slide of class c are shifted by 2.5 c. `permute` gives the labels to slides at random."""
     random = np.random.default_rng(seed)
-    counts, targets = random.integers(5, 31, slides), np.arange(slides) % 2
+    counts, targets = random.integers(5, 31, slides), np.arange(slides) % classes
     features = [random.normal(size=(count, dim)) for count in counts]
     for tiles, target in zip(features, targets, strict=True):
         tiles[: -(-len(tiles) // 5)] += 2.5 * target * (np.arange(dim) < 3)
@@ -42,7 +42,7 @@ def drawn_splits(bags: Bags, repeats: int, seed: int = 0) -> list[Split]:
     random, targets = np.random.default_rng(seed), bags.targets.numpy()
     splits = []
     for number in range(1, repeats + 1):
-        val = np.concatenate([random.permutation(np.flatnonzero(targets == target))[:5] for target in (0, 1)])
+        val = np.concatenate([random.permutation(np.flatnonzero(targets == target))[:5] for target in np.unique(targets)])
         splits.append(Split(number, np.setdiff1d(np.arange(len(targets)), val), np.sort(val)))
     return splits
 
@@ -56,6 +56,18 @@ def test_true_labels_are_learnt_and_permuted_ones_are_not() -> None:
     permuted = np.array([last_aucs(drawn_bags(permute=True, seed=seed)).mean() for seed in range(4)])
     assert true.mean() > 0.9
     assert 0.35 < permuted.mean() < 0.65
+
+
+def test_three_classes_are_learnt() -> None:
+    bags = drawn_bags(classes=3)
+    split = drawn_splits(bags, 1)[0]
+    run = train(bags, split, 1, settings(epochs=16), CPU)
+    assert run.probabilities.shape == (15, 3)
+    assert run.probabilities.sum(axis=1) == pytest.approx(np.ones(15))
+    targets = bags.targets[split.val].numpy()
+    assert run.epochs[-1].auc == pytest.approx(roc_auc_score(targets, run.probabilities, multi_class="ovr", average="macro"))
+    assert run.epochs[-1].auc > 0.75
+    assert np.isnan(run.threshold)
 
 
 def test_a_run_alone_is_the_run_in_company_bit_for_bit() -> None:
@@ -81,8 +93,8 @@ def test_epoch_0_is_the_untrained_net() -> None:
     assert epochs[0] == (0, None, loss, auc)
     assert [epoch.epoch for epoch in epochs] == list(range(9))
     targets = bags.targets[split.val].numpy()
-    assert auc == pytest.approx(roc_auc_score(targets, probabilities))
-    assert loss == pytest.approx(-np.log(np.where(targets == 1, probabilities, 1 - probabilities)).mean(), rel=1e-6)
+    assert auc == pytest.approx(roc_auc_score(targets, probabilities[:, 1]))
+    assert loss == pytest.approx(-np.log(probabilities[np.arange(len(targets)), targets]).mean(), rel=1e-6)
 
 
 def test_the_threshold_is_that_of_the_training_slides() -> None:
@@ -171,7 +183,7 @@ def test_soak_musk1(shared_data: Path) -> None:
     folds = [fold for seed in range(repeats) for fold in StratifiedKFold(10, shuffle=True, random_state=seed).split(targets, targets)]
     splits = [Split(number, *fold) for number, fold in enumerate(folds, start=1)]
     as_tuned = settings(hidden=64, attention=64, epochs=epochs, warmup_epochs=2, lr=0.002, replicas=1)
-    right = [((run.probabilities > 0.5) == targets[run.split.val]) for run in train_all(bags, splits, as_tuned, 2)]
+    right = [run.probabilities.argmax(axis=1) == targets[run.split.val] for run in train_all(bags, splits, as_tuned, 2)]
     accuracy = np.concatenate(right).mean()
     print(f"MUSK1, {repeats} x 10-fold: accuracy {accuracy:.3f}")
     assert accuracy > 0.83

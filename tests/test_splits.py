@@ -40,6 +40,15 @@ def test_twenty_splits_of_80_20_by_patient(tmp_path: Path) -> None:
     assert len({tuple(made[name]) for name in split_names(20)}) == 20, "splits differ"
 
 
+def test_each_of_four_classes_is_split_80_20(tmp_path: Path) -> None:
+    of_class = table(60, 1).assign(target=np.arange(60) % 4)
+    made = make(tmp_path, of_class)
+    for name in split_names(20):
+        assert made.groupby("target")[name].apply(lambda side: (side == "train").sum()).tolist() == [12, 12, 12, 12]
+    with pytest.raises(UserError, match=r"too few patients for a split: class 2 has 1\. Expected"):
+        make(tmp_path, of_class.drop(of_class.index[(of_class["target"] == 2) & (of_class.index > 2)]))
+
+
 def test_validation_is_spread_over_all_patients(tmp_path: Path) -> None:
     """Each patient validates a Binomial(20, 0.2) number of times: over 200 splits near 40, never 0."""
     made = make(tmp_path, table(50, 1), repeats=200)
@@ -66,7 +75,7 @@ def test_a_patient_with_both_labels(tmp_path: Path, capsys: pytest.CaptureFixtur
     slides.loc[slides["patient"] == "p19", "target"] = [0, 1]
     made = make(tmp_path, slides)
     assert made[made["patient"] == "p19"][split_names(20)].nunique().max() == 1
-    assert "patients with slides of both classes are stratified as class 1: p19" in capsys.readouterr().err
+    assert "patients with slides of several classes are stratified as their highest: p19" in capsys.readouterr().err
 
 
 def test_too_few_patients(tmp_path: Path) -> None:
@@ -74,7 +83,7 @@ def test_too_few_patients(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"too few patients for a split: class 1 has 1\. Expected at least 2 patients of each class"):
         make(tmp_path, slides)
     slides.loc[slides["patient"] != "p0", "target"] = [0, 1] * 9
-    with pytest.raises(UserError, match=r"class 0 has 0 \(9 with slides of both classes count as class 1\)"):
+    with pytest.raises(UserError, match=r"class 0 has 0 \(9 with slides of several classes count as their highest\)"):
         make(tmp_path, slides)
 
 
@@ -111,8 +120,8 @@ def test_splits_that_a_task_brings_along(tmp_path: Path) -> None:
     ("sides", "message"),
     [
         (["train", "train", "val", "test"] * 2, r"mccv1 of slide s003: found 'test', expected train or val"),
-        (["train"] * 4 + ["val"] * 4, r"mccv1 has not slides of both classes on both sides"),
-        (["train"] * 8, r"mccv1 has not slides of both classes on both sides"),
+        (["train"] * 4 + ["val"] * 4, r"mccv1 has not slides of every class on both sides"),
+        (["train"] * 8, r"mccv1 has not slides of every class on both sides"),
         (["train", "val"] * 4, r"mccv1 has patient p0 on both sides\. .* set splits\.group: slide, the published way"),
     ],
 )

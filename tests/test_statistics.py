@@ -6,13 +6,27 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, t
 from sklearn.metrics import roc_auc_score
 
-from microtome.statistics import auc, bootstrap_means, curve, over_replicas, summary
+from microtome.statistics import auc, bootstrap_means, curve, macro_auc, over_replicas, summary
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=2, max_size=40))
 def test_auc_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     targets, scores = zip(*[*pairs, (0, 2), (1, 2)], strict=True)
     assert auc(targets, scores) == pytest.approx(roc_auc_score(targets, scores), abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=30), st.integers(0, 99))
+def test_macro_auc_is_scikit_learns(drawn: list[tuple[int, int]], seed: int) -> None:
+    targets = np.array([*range(4), *(target for target, _ in drawn)])
+    scores = np.round(np.random.default_rng(seed).random((len(targets), 4)), 1) + 0.01  # with ties
+    probabilities = scores / scores.sum(axis=1, keepdims=True)
+    expected = roc_auc_score(targets, probabilities, multi_class="ovr", average="macro")
+    assert macro_auc(targets, probabilities) == pytest.approx(expected, abs=1e-12)
+
+
+def test_macro_auc_of_two_classes_is_that_of_class_1() -> None:
+    targets, scores = [0, 0, 1, 1], np.array([0.1, 0.7, 0.6, 0.9])
+    assert macro_auc(targets, np.stack([1 - scores, scores], axis=1)) == 0.75
 
 
 def test_summary_is_scipys_bootstrap() -> None:

@@ -17,16 +17,23 @@ def test_a_task_is_sorted_and_typed(tmp_path: Path) -> None:
     assert task.to_dict("list") == {"slide": ["a", "b"], "target": [0, 1]}
 
 
+def test_a_task_of_three_classes(tmp_path: Path) -> None:
+    assert read_task(write(tmp_path, "slide,target\na,2\nb,1\nc,0\n"))["target"].tolist() == [2, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("slide,label\na,1\n", r"missing: target; found slide, label\. Expected the columns slide and target"),
         ("slide,target\n", r"no rows"),
         ("slide,target\na,1\nb,\nc,0\n", r"slides without a label: b\. Label them"),
-        ("slide,target\na,1\nb,2\nc,0\n", r"neither 0 nor 1: b \(2\)"),
+        ("slide,target\na,1\nb,high\nc,0\n", r"slides whose target is no class: b \(high\)\. Expected 0 or 1, or 0 to k - 1"),
+        ("slide,target\na,1\nb,1.0\nc,-1\n", r"no class: b \(1\.0\), c \(-1\)"),
+        ("slide,target\na,1\nb,3\nc,0\n", r"the highest class is 3, and no slide is of class 2\. Expected 0 to k - 1"),
+        ("slide,target\na,1\nb,99\n", r"the highest class is 99, and no slide is of class 0, 2, 3, 4, 5, …\."),
         ("slide,target\na,1\na,0\nc,0\n", r"occur more than once: a \(1\), a \(0\)"),
-        ("slide,target\na,1\nb,1\n", r"all 2 slides are of class 1\. Expected slides of both classes"),
-        ("slide,target\n" + "".join(f"s{n},9\n" for n in range(8)), r"s4 \(9\) and 3 more"),
+        ("slide,target\na,1\nb,1\n", r"all 2 slides are of class 1\. Expected slides of two classes or more"),
+        ("slide,target\n" + "".join(f"s{n},x\n" for n in range(8)), r"s4 \(x\) and 3 more"),
     ],
 )
 def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:

@@ -1,6 +1,7 @@
 """From probabilities to decisions: a threshold chosen on the training slides, and what it does on the validation slides.
 
-AUC asks whether slides are ranked rightly; this asks whether the probabilities can be used as they are. Targets are 0 or 1, both present.
+AUC asks whether slides are ranked rightly; this asks whether the probabilities can be used as they are. Targets are 0 or 1, both present:
+a task of more classes has no single threshold.
 """
 
 import numpy as np
@@ -31,15 +32,15 @@ def operating_points(predictions: pd.DataFrame) -> pd.DataFrame:
     The Brier score is the mean square of probability minus target: 0 is perfect, 0.25 is what 0.5 for every slide gives.
 
     Args:
-        predictions: of validation slides, as `gma` writes them: split, replica, target, probability, threshold.
+        predictions: of validation slides, as `gma` writes them: split, replica, target, probability_1, threshold.
     """
-    called, positive = predictions["probability"] > predictions["threshold"], predictions["target"] == 1
+    called, positive = predictions["probability_1"] > predictions["threshold"], predictions["target"] == 1
     right = (called == positive).astype(float)
     judged = predictions[["split", "replica"]].assign(
         accuracy=right,
         sensitivity=right.where(positive),
         specificity=right.where(~positive),
-        brier=(predictions["probability"] - predictions["target"]) ** 2,
+        brier=(predictions["probability_1"] - predictions["target"]) ** 2,
     )
     return judged.groupby(["split", "replica"]).mean().reset_index()
 
@@ -49,8 +50,8 @@ def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Of a calibrated classifier the two are the same. The runs' predictions are taken together, so a slide counts as often as it validates.
     """
-    bins = (predictions["probability"] * BINS).astype(int).clip(upper=BINS - 1)
+    bins = (predictions["probability_1"] * BINS).astype(int).clip(upper=BINS - 1)
     groups = predictions.groupby(bins)
     return pd.DataFrame(
-        {"probability": groups["probability"].mean(), "frequency": groups["target"].mean(), "slides": groups.size()}
+        {"probability": groups["probability_1"].mean(), "frequency": groups["target"].mean(), "slides": groups.size()}
     ).reset_index(drop=True)

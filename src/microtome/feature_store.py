@@ -36,6 +36,11 @@ class Bags:
         """The dimension d of a tile's features."""
         return int(self.features.shape[1])
 
+    @property
+    def classes(self) -> int:
+        """How many classes the task has; every split has slides of each."""
+        return int(self.targets.max()) + 1
+
     def tiles(self, slide: int) -> Tensor:
         """[t, d] float32: the features of slide number `slide`."""
         return self.features[self.first[slide] : self.first[slide + 1]].float()

@@ -1,6 +1,7 @@
 """ROC curves of the last epoch on the validation slides, a panel a task, encoders as colours.
 
-A run's curve is read at fixed false positive rates (vertical averaging, Fawcett 2006); replicas of a split are averaged first; a line is
+A run's curve is read at fixed false positive rates (vertical averaging, Fawcett 2006); where a task has more than two classes it is the
+mean over classes of each one's curve against the rest. Replicas of a split are averaged first; a line is
 the mean over splits, a band the 95 % bootstrap interval of that mean at each rate. A run stands for itself with its last checkpoint.
 """
 
@@ -28,7 +29,7 @@ PANEL_MM = 58.0
 
 def mean_curve(predictions: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """The mean ROC curve of one task and encoder: fpr, tpr, low, high, at 0 and at `RATES`. `predictions`: predictions.parquet of `gma`."""
-    runs = predictions.groupby(["split", "replica"])[["target", "probability"]].apply(lambda run: pd.Series(_curve(run), RATES))
+    runs = predictions.groupby(["split", "replica"])[list(predictions.columns)].apply(lambda run: pd.Series(_curve(run), RATES))
     splits = runs.groupby(level="split").mean().to_numpy()  # [splits, rates]
     low, high = np.quantile(bootstrap_means(splits.T, resamples, seed), [0.025, 0.975], axis=1)
     curve = pd.DataFrame({"fpr": RATES, "tpr": splits.mean(axis=0), "low": low, "high": high})
@@ -36,12 +37,16 @@ def mean_curve(predictions: pd.DataFrame, resamples: int, seed: int) -> pd.DataF
 
 
 def _curve(run: pd.DataFrame) -> NDArray[np.float64]:
-    """The true positive rate of one run at each of `RATES`.
+    """The true positive rate of one run at each of `RATES`: of class 1, or the macro average of one class against the rest.
 
     `np.interp` takes the last of several points with one false positive rate: the upper end where the curve climbs straight up.
     """
-    fpr, tpr, _ = roc_curve(run["target"], run["probability"], drop_intermediate=False)
-    return np.asarray(np.interp(RATES, fpr, tpr))
+    classes = run.filter(regex=r"^probability_\d+$").shape[1]
+    curves = []
+    for label in range(classes) if classes > 2 else (1,):
+        fpr, tpr, _ = roc_curve(run["target"] == label, run[f"probability_{label}"], drop_intermediate=False)
+        curves.append(np.interp(RATES, fpr, tpr))
+    return np.asarray(np.mean(curves, axis=0))
 
 
 def drawn(predictions: list[Path], settings: FiguresSettings) -> pd.DataFrame:

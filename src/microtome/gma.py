@@ -13,7 +13,7 @@ from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
 from microtome.errors import UserError
 from microtome.feature_store import Bags, read_bags
-from microtome.gma_training import CLASSES, Epoch, Split, train_all
+from microtome.gma_training import Epoch, Split, train_all
 from microtome.progress import progress
 from microtome.settings import GmaSettings
 from microtome.splits import TRAIN, VAL
@@ -25,16 +25,17 @@ def read_splits(table: Path, bags: Bags) -> list[Split]:
     Raises:
         UserError: a split in which a class is missing from a side, because slides have no features.
     """
-    columns = pd.read_csv(table, dtype={"slide": str}).set_index("slide").loc[bags.slides].filter(regex="^mccv")
+    labelled = pd.read_csv(table, dtype={"slide": str}).set_index("slide")
+    known = range(labelled["target"].max() + 1)
+    columns = labelled.loc[bags.slides].filter(regex="^mccv")
     sides = {name: (np.flatnonzero(columns[name] == TRAIN), np.flatnonzero(columns[name] == VAL)) for name in columns}
     for name, pair in sides.items():
         for side, slides in zip((TRAIN, VAL), pair, strict=True):
-            classes = set(bags.targets[slides].tolist())
-            if len(classes) < CLASSES:
-                gone = ", ".join(str(target) for target in range(CLASSES) if target not in classes)
+            gone = sorted(set(known) - set(bags.targets[slides].tolist()))
+            if gone:
                 raise UserError(
-                    f"{table}: split {name} has no slide of class {gone} left on its {side} side, once slides without features are out "
-                    f"({len(bags.slides)} have them). Expected both classes on both sides: mend those slides, or add patients to the task."
+                    f"{table}: split {name} has no slide of class {', '.join(map(str, gone))} left on its {side} side, once slides without features are out "
+                    f"({len(bags.slides)} have them). Expected every class on both sides: mend those slides, or add patients to the task."
                 )
     return [Split(number, *pair) for number, pair in enumerate(sides.values(), start=1)]
 
@@ -43,8 +44,9 @@ def gma(splits: Path, features: list[Path], runs: Path, predictions: Path, exclu
     """Train every split and replica of a task on one encoder's features; write the epochs, the last predictions, and the slides left out.
 
     Writes:
-        runs: split, replica, epoch, loss (empty at epoch 0), val_loss, auc. predictions: split, replica, slide, target, probability (of
-        class 1, last epoch, validation slides), threshold (from the training slides). excluded: slide, reason.
+        runs: split, replica, epoch, loss (empty at epoch 0), val_loss, auc. predictions: split, replica, slide, target, probability_0 to
+        probability_{k - 1} (last epoch, validation slides), threshold on probability_1 (from the training slides; NaN where k > 2).
+        excluded: slide, reason.
     """
     bags, without = read_bags(features, pd.read_csv(splits, dtype={"slide": str}))
     todo = read_splits(splits, bags)
@@ -53,7 +55,8 @@ def gma(splits: Path, features: list[Path], runs: Path, predictions: Path, exclu
         run_of = {"split": done.split.number, "replica": done.replica}
         epochs.append(pd.DataFrame(done.epochs).assign(**run_of))
         slides = {"slide": [bags.slides[slide] for slide in done.split.val], "target": bags.targets[done.split.val].numpy()}
-        last.append(pd.DataFrame({**run_of, **slides, "probability": done.probabilities, "threshold": done.threshold}))
+        probabilities = {f"probability_{label}": done.probabilities[:, label] for label in range(bags.classes)}
+        last.append(pd.DataFrame({**run_of, **slides, **probabilities, "threshold": done.threshold}))
     columns = ["split", "replica", *Epoch._fields]
     write_text(runs, pd.concat(epochs)[columns].to_csv(index=False))
     write_text(excluded, without.to_csv(index=False))

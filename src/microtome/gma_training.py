@@ -23,10 +23,8 @@ from microtome.feature_store import Bags
 from microtome.gma_model import GatedAttention, decayed_and_not
 from microtome.orphans import die_with_parent
 from microtome.settings import GmaSettings
-from microtome.statistics import auc
+from microtome.statistics import macro_auc
 from microtome.training_schedules import cosine
-
-CLASSES = 2
 
 
 class Split(NamedTuple):
@@ -38,7 +36,10 @@ class Split(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """What is measured after an epoch: mean loss of its training steps, mean loss and AUC on the validation slides."""
+    """What is measured after an epoch: mean loss of its training steps, mean loss and AUC on the validation slides.
+
+    Of more than two classes it is the macro average of one class against the rest.
+    """
 
     epoch: int
     loss: float | None
@@ -47,8 +48,8 @@ class Epoch(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What is kept of a run: its epochs, and of the last one the validation slides' probabilities of class 1, [slides of `split.val`],
-    and the threshold that would have been chosen on the training slides."""
+    """What is kept of a run: its epochs, and of the last one the validation slides' probabilities, [slides of `split.val`, classes],
+    and the threshold on class 1 that would have been chosen on the training slides (NaN of more than two classes)."""
 
     split: Split
     replica: int
@@ -61,7 +62,7 @@ def train(bags: Bags, split: Split, replica: int, settings: GmaSettings, device:
     """One run, from epoch 0 to the last. Everything random in it follows from the seed, the split and the replica."""
     gma = settings.gma
     random = np.random.default_rng([settings.seed, split.number, replica])
-    model = GatedAttention(bags.dim, gma.hidden, gma.attention, CLASSES, gma.dropout, random).to(device)
+    model = GatedAttention(bags.dim, gma.hidden, gma.attention, bags.classes, gma.dropout, random).to(device)
     weights, biases = decayed_and_not(model)
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)
@@ -74,8 +75,15 @@ def train(bags: Bags, split: Split, replica: int, settings: GmaSettings, device:
             raise UserError(f"split {split.number}, replica {replica}: the loss is {loss} in epoch {epoch}. Try a smaller gma.lr.")
         measured, probabilities = evaluate(model, bags, split.val)
         epochs.append(Epoch(epoch, loss, *measured))
-    _, fitted = evaluate(model, bags, split.train)
-    return Trained(split, replica, epochs, probabilities, youden_threshold(bags.targets[split.train].cpu().numpy(), fitted))
+    return Trained(split, replica, epochs, probabilities, training_threshold(model, bags, split.train))
+
+
+def training_threshold(model: GatedAttention, bags: Bags, slides: NDArray[np.int64]) -> float:
+    """Youden's threshold on the training slides; NaN where there are more than two classes: one threshold cannot part them."""
+    if bags.classes > 2:
+        return float("nan")
+    _, fitted = evaluate(model, bags, slides)
+    return youden_threshold(bags.targets[slides].cpu().numpy(), fitted[:, 1])
 
 
 def step_schedule(gma: Gma, slides: int) -> Iterator[tuple[float, float]]:
@@ -106,12 +114,12 @@ def _train_epoch(
 
 @torch.inference_mode()
 def evaluate(model: GatedAttention, bags: Bags, slides: NDArray[np.int64]) -> tuple[tuple[float, float], NDArray[np.float64]]:
-    """Mean loss and AUC over `slides`, and their probabilities of class 1."""
+    """Mean loss and AUC over `slides`, and their probabilities, [slides, classes]."""
     model.eval()
     logits = torch.stack([model(bags.tiles(slide))[0] for slide in slides]).double()
     targets = bags.targets[slides]
-    probabilities = torch.softmax(logits, dim=1)[:, 1].cpu().numpy()
-    return (float(cross_entropy(logits, targets)), auc(targets.cpu().numpy(), probabilities)), probabilities
+    probabilities = torch.softmax(logits, dim=1).cpu().numpy()
+    return (float(cross_entropy(logits, targets)), macro_auc(targets.cpu().numpy(), probabilities)), probabilities
 
 
 def train_all(bags: Bags, splits: list[Split], settings: GmaSettings, workers: int) -> Iterator[Trained]:

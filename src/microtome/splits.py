@@ -15,7 +15,7 @@ from microtome.atomic import write_text
 from microtome.command_line import run
 from microtome.errors import UserError
 from microtome.settings import SplitsSettings
-from microtome.tasks import CLASSES, read_task, with_patients
+from microtome.tasks import read_task, with_patients
 
 TRAIN, VAL = "train", "val"
 
@@ -28,7 +28,7 @@ def split_names(repeats: int) -> list[str]:
 def strata(task: pd.DataFrame, group: str) -> dict[int, list[str]]:
     """The groups (values of the column `group`: patients or slides) of each class, sorted.
 
-    A patient with slides of both classes counts as one of class 1: having the condition anywhere is having it.
+    A patient with slides of several classes counts as one of the highest: having the condition anywhere is having it.
     """
     label = task.groupby(group)["target"].max()
     return {int(target): sorted(label.index[label == target]) for target in sorted(label.unique())}
@@ -49,10 +49,11 @@ def check(table: Path, task: pd.DataFrame, groups: dict[int, list[str]], group: 
     Raises:
         UserError: a class has fewer than two groups of its own.
     """
-    few = [f"class {target} has {len(groups.get(target, []))}" for target in (0, 1) if len(groups.get(target, [])) < 2]
+    classes = range(task["target"].max() + 1)
+    few = [f"class {target} has {len(groups.get(target, []))}" for target in classes if len(groups.get(target, [])) < 2]
     if few:
         mixed = mixed_patients(task)
-        note = f" ({len(mixed)} with slides of both classes count as class 1)" if mixed and group == "patient" else ""
+        note = f" ({len(mixed)} with slides of several classes count as their highest)" if mixed and group == "patient" else ""
         raise UserError(
             f"{table}: too few {group}s for a split: {', '.join(few)}{note}. Expected at least 2 {group}s of each class, "
             "one to train on and one to validate on; 5 or more give the 80/20 of the published protocol."
@@ -60,7 +61,7 @@ def check(table: Path, task: pd.DataFrame, groups: dict[int, list[str]], group: 
 
 
 def mixed_patients(task: pd.DataFrame) -> Sequence[str]:
-    """The patients who have slides of both classes, sorted."""
+    """The patients who have slides of several classes, sorted."""
     classes = task.groupby("patient")["target"].nunique()
     return sorted(classes.index[classes > 1])
 
@@ -69,7 +70,7 @@ def given_splits(table: Path, labelled: pd.DataFrame, group: str) -> pd.DataFram
     """The columns mccv1, mccv2, … that the task table brings along, as OPAL's files do, in the order of `labelled`; maybe none.
 
     Raises:
-        UserError: a value that is neither train nor val, a side without slides of both classes, a patient on both sides of a split
+        UserError: a value that is neither train nor val, a side without slides of every class, a patient on both sides of a split
             that is to be by patient.
     """
     read = pd.read_csv(table, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
@@ -78,8 +79,8 @@ def given_splits(table: Path, labelled: pd.DataFrame, group: str) -> pd.DataFram
         wrong = labelled["slide"][~sides.isin([TRAIN, VAL])]
         if len(wrong):
             raise UserError(f"{table}: {name} of slide {wrong.iloc[0]}: found {sides[wrong.index[0]]!r}, expected {TRAIN} or {VAL}.")
-        if labelled.groupby(sides)["target"].nunique().reindex([TRAIN, VAL]).ne(len(CLASSES)).any():
-            raise UserError(f"{table}: {name} has not slides of both classes on both sides. Mend the column, or take all of them out.")
+        if labelled.groupby(sides)["target"].nunique().reindex([TRAIN, VAL]).ne(labelled["target"].nunique()).any():
+            raise UserError(f"{table}: {name} has not slides of every class on both sides. Mend the column, or take all of them out.")
         both = sides.groupby(labelled[group]).nunique()
         if (both > 1).any():
             remedy = "Mend the column, take all out to have splits drawn by patient, or set splits.group: slide, the published way."
@@ -105,7 +106,7 @@ def draw_splits(table: Path, labelled: pd.DataFrame, settings: SplitsSettings) -
     check(table, labelled, groups, group)
     mixed = mixed_patients(labelled)
     if mixed:
-        print(f"{table}: patients with slides of both classes are stratified as class 1: {', '.join(mixed)}", file=sys.stderr)
+        print(f"{table}: patients with slides of several classes are stratified as their highest: {', '.join(mixed)}", file=sys.stderr)
     drawn = {}
     for number, name in enumerate(split_names(settings.splits.repeats), start=1):
         train = monte_carlo(groups, settings.splits.train_fraction, np.random.default_rng([settings.seed, number]))

@@ -32,6 +32,16 @@ def auc(targets: ArrayLike, scores: ArrayLike) -> float:
     return float((ranks[positive].sum() - positive.sum() * (positive.sum() + 1) / 2) / pairs)
 
 
+def macro_auc(targets: ArrayLike, probabilities: NDArray[np.float64]) -> float:
+    """The AUC of a task: of class 1 where there are two classes, else the mean over classes of each one's AUC against the rest.
+
+    Args:
+        targets: [slides], 0 to k - 1, each of them present. probabilities: [slides, k].
+    """
+    classes = range(1, 2) if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    return float(np.mean([auc(np.asarray(targets) == label, probabilities[:, label]) for label in classes]))
+
+
 def over_replicas(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     """The mean of `column` over the replicas of each split: a row an epoch, a column a split. `runs`: split, replica, epoch, `column`."""
     return runs.groupby(["epoch", "split"])[column].mean().unstack("split")
