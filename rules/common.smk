@@ -67,4 +67,4 @@ SPLITS = JOBS.splits_settings().json_text()
 GMA = JOBS.gma_settings().json_text()
 OVERLAYS = f"--configfile {shlex.join(map(str, workflow.overwrite_configfiles))}" if workflow.overwrite_configfiles else ""
 FIGURES = ["pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "balance"]
-TABLES = ["cohort", "tasks", "auc", "overlap"]
+TABLES = ["auc", "attrition", "cohort", "tasks", "overlap", "left"]

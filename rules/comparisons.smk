@@ -10,7 +10,7 @@ rule figure_ranking:
         code=code("figure_ranking", "figure_style", "comparisons", "runs", "statistics"),
     output:
         pdf="results/figures/ranking.pdf",
-        png=report("results/figures/ranking.png", caption="captions/ranking.rst", category="Results", labels={"figure": "4 Ranking"}),
+        png=report("results/figures/ranking.png", caption="captions/ranking.rst", category="1 Results", labels={"result": "3 Ranking"}),
         csv="results/figures/ranking.csv",
     log:
         "logs/figures/ranking.log",
@@ -39,7 +39,7 @@ rule figure_differences:
     output:
         pdf="results/figures/differences.pdf",
         png=report(
-            "results/figures/differences.png", caption="captions/differences.rst", category="Results", labels={"figure": "5 Differences"}
+            "results/figures/differences.png", caption="captions/differences.rst", category="1 Results", labels={"result": "4 Differences"}
         ),
         csv="results/figures/differences.csv",
     log:
@@ -68,7 +68,7 @@ rule figure_roc:
         code=code("figure_roc", "figure_style", "runs", "statistics"),
     output:
         pdf="results/figures/roc.pdf",
-        png=report("results/figures/roc.png", caption="captions/roc.rst", category="Results", labels={"figure": "6 ROC"}),
+        png=report("results/figures/roc.png", caption="captions/roc.rst", category="1 Results", labels={"result": "5 ROC"}),
         csv="results/figures/roc.csv",
     log:
         "logs/figures/roc.log",

@@ -16,7 +16,10 @@ rule figure_pretraining:
     output:
         pdf="results/figures/pretraining.pdf",
         png=report(
-            "results/figures/pretraining.png", caption="captions/pretraining.rst", category="Results", labels={"figure": "1 Pretraining"}
+            "results/figures/pretraining.png",
+            caption="captions/pretraining.rst",
+            category="5 Pretraining",
+            labels={"figure": "1 Training loss"},
         ),
         csv="results/figures/pretraining.csv",
     log:
@@ -45,7 +48,7 @@ rule figure_convergence:
     output:
         pdf="results/figures/convergence.pdf",
         png=report(
-            "results/figures/convergence.png", caption="captions/convergence.rst", category="Results", labels={"figure": "2 Convergence"}
+            "results/figures/convergence.png", caption="captions/convergence.rst", category="1 Results", labels={"result": "6 Convergence"}
         ),
         csv="results/figures/convergence.csv",
     log:
@@ -74,7 +77,7 @@ rule figure_checkpoints:
     output:
         pdf="results/figures/checkpoints.pdf",
         png=report(
-            "results/figures/checkpoints.png", caption="captions/checkpoints.rst", category="Results", labels={"figure": "3 Checkpoints"}
+            "results/figures/checkpoints.png", caption="captions/checkpoints.rst", category="1 Results", labels={"result": "2 Checkpoints"}
         ),
         csv="results/figures/checkpoints.csv",
     log:
@@ -102,7 +105,12 @@ rule figure_balance:
         code=code("figure_balance", "figure_style"),
     output:
         pdf="results/figures/balance.pdf",
-        png=report("results/figures/balance.png", caption="captions/balance.rst", category="Cohort", labels={"figure": "Balance of organs"}),
+        png=report(
+            "results/figures/balance.png",
+            caption="captions/balance.rst",
+            category="5 Pretraining",
+            labels={"figure": "2 Balance of organs"},
+        ),
         csv="results/figures/balance.csv",
     log:
         "logs/figures/balance.log",

@@ -9,40 +9,53 @@ rule overlap:
         catalog="results/catalog/slides.parquet",
         quota="results/schedule/quota/slides.parquet",
         splits=expand("results/splits/{task}.csv", task=JOBS.tasks),
-        code=code("overlap", "tables"),
+        code=code("overlap", "table_files"),
     output:
-        csv=report(
-            "results/tables/overlap.csv", caption="captions/overlap.rst", category="Cohort", labels={"table": "Overlap with pretraining"}
+        html=report(
+            "results/tables/overlap.html",
+            caption="captions/overlap.rst",
+            category="3 Cohort",
+            labels={"table": "4 Overlap of tasks and pretraining"},
         ),
-        md="results/tables/overlap.md",
+        files=expand("results/tables/overlap.{kind}", kind=["csv", "md", "tex"]),
     log:
         "logs/tables/overlap.log",
     benchmark:
         "benchmarks/tables/overlap.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        folder=lambda wildcards, output: os.path.dirname(output.html),
     shell:
         "python -m microtome.overlap"
         " --catalog {input.catalog}"
         " --quota {input.quota}"
         " --splits {input.splits}"
-        " --csv {output.csv}"
-        " --md {output.md}"
+        " --folder {params.folder}"
         " > {log} 2>&1"
 
 
 rule tables:
-    "The cohort by organ, the tasks, and the final AUC of each encoder on each task."
+    "The cohort by organ, what left it and why, the tasks, and the final AUC of each encoder on each task."
     input:
         catalog="results/catalog/slides.parquet",
+        attrition="results/cohort/attrition.csv",
         splits=expand("results/splits/{task}.csv", task=JOBS.tasks),
         runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
-        code=code("tables", "runs"),
+        code=code("tables", "table_files", "runs", "catalog"),
     output:
-        cohort=report("results/tables/cohort.csv", caption="captions/cohort.rst", category="Cohort", labels={"table": "Cohort by organ"}),
-        tasks=report("results/tables/tasks.csv", caption="captions/tasks.rst", category="Cohort", labels={"table": "Tasks"}),
-        auc=report("results/tables/auc.csv", caption="captions/auc.rst", category="Results", labels={"figure": "Final AUC"}),
-        md=expand("results/tables/{table}.md", table=["cohort", "tasks", "auc"]),
+        auc=report("results/tables/auc.html", caption="captions/auc.rst", category="1 Results", labels={"result": "1 AUC (table)"}),
+        attrition=report(
+            "results/tables/attrition.html", caption="captions/attrition.rst", category="3 Cohort", labels={"table": "1 Attrition"}
+        ),
+        cohort=report(
+            "results/tables/cohort.html", caption="captions/cohort.rst", category="3 Cohort", labels={"table": "2 Cohort by organ"}
+        ),
+        tasks=report("results/tables/tasks.html", caption="captions/tasks.rst", category="3 Cohort", labels={"table": "3 Tasks"}),
+        left=report(
+            "results/tables/left.html", caption="captions/left.rst", category="4 Data quality", labels={"result": "1 Slides that left"}
+        ),
+        files=expand("results/tables/{table}.{kind}", table=["cohort", "attrition", "left", "tasks", "auc"], kind=["csv", "md", "tex"]),
     log:
         "logs/tables/tables.log",
     benchmark:
@@ -55,6 +68,7 @@ rule tables:
     shell:
         "python -m microtome.tables"
         " --catalog {input.catalog}"
+        " --attrition {input.attrition}"
         " --splits {input.splits}"
         " --runs {input.runs}"
         " --folder {params.folder}"
@@ -66,7 +80,7 @@ rule report:
     "One HTML file that holds the figures and tables with their captions, and how each was made."
     input:
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
-        tables=expand("results/tables/{table}.csv", table=TABLES),
+        tables=expand("results/tables/{table}.html", table=TABLES),
         captions=expand(os.path.join(workflow.basedir, "rules/captions/{caption}.rst"), caption=["workflow", *FIGURES, *TABLES]),
     output:
         "results/report.html",

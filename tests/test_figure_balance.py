@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from microtome.figure_balance import drawn, figure_balance
+from microtome.figure_balance import draw_draws, drawn, figure_balance
 from tests.test_schedule_quota import COHORT, run_quota
 from tests.tile_folder import slide_table
 
@@ -34,3 +35,12 @@ def test_files(tmp_path: Path) -> None:
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
     assert len(pd.read_csv(tmp_path / "a.csv")) == 3 * 3 + 3 * 6
+
+
+def test_what_never_happened_has_no_legend_entry() -> None:
+    table = pd.DataFrame({"first time": [0.4, 1], "drawn in an earlier pseudo-epoch": [0.6, 0], "repeated within the pseudo-epoch": [0, 0]})
+    rows = table.assign(row=["1", "2"]).melt("row", var_name="quantity", value_name="share")
+    panel = Figure().subplots()
+    draw_draws(panel, rows)
+    assert panel.get_legend_handles_labels()[1] == ["first time", "drawn in an earlier pseudo-epoch"]
+    assert [round(bar.get_height(), 9) for bar in panel.patches] == [0.4, 1, 0.6, 0]

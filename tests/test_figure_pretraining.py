@@ -56,6 +56,18 @@ def test_the_axes_agree(tmp_path: Path) -> None:
     assert (above.get_xlabel(), panel.get_xlabel(), below.get_xlabel()) == ("ImageNet epochs", "pseudo-epochs", "steps")
 
 
+@pytest.mark.parametrize(
+    ("shrunk", "unit"), [(1, "ImageNet epochs"), (1e5, "thousandths of an ImageNet epoch"), (1e9, "millionths of an ImageNet epoch")]
+)
+def test_a_small_scale_has_ticks_that_can_be_read(tmp_path: Path, shrunk: float, unit: str) -> None:
+    table = drawn(read_curves(write_curves(tmp_path, "dino", 4, 50)))
+    figure = draw(table.assign(imagenet_epochs=table["imagenet_epochs"] / shrunk))
+    above = figure.axes[0].child_axes[0]
+    assert_readable(figure)
+    assert above.get_xlabel() == unit
+    assert max(len(label.get_text()) for label in above.get_xticklabels()) <= 5
+
+
 @pytest.mark.parametrize("runs", [1, 2, 3, 4])
 def test_nothing_overlaps(tmp_path: Path, runs: int) -> None:
     paths = [path for n in range(runs) for path in write_curves(tmp_path, f"a_run_of_number_{n}", 2, 30, 10.0 ** (n - 2))]

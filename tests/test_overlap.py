@@ -17,7 +17,7 @@ def test_patients_that_were_seen_are_counted(tmp_path: Path) -> None:
     )
     (tmp_path / "numbers.csv").write_text("slide,patient,target,mccv1,mccv2\n1,7,1,val,train\n")
     splits = [tmp_path / "one.csv", tmp_path / "numbers.csv"]
-    overlap(tmp_path / "catalog.parquet", tmp_path / "quota.parquet", splits, tmp_path / "overlap.csv", tmp_path / "overlap.md")
+    overlap(tmp_path / "catalog.parquet", tmp_path / "quota.parquet", splits, tmp_path)
     found = pd.read_csv(tmp_path / "overlap.csv")
     columns = ["task", "validation_patients", "in_pretraining", "fraction", "validation_slides", "slides_in_pretraining"]
     assert list(found.columns) == columns

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from microtome.catalog import summarise
 from microtome.config import Task
 from microtome.settings import TablesSettings
-from microtome.tables import cohort_table, tables
+from microtome.tables import cohort_table, left_overview, left_table, tables
 from tests.benchmark_runs import write_runs
 
 SETTINGS = TablesSettings(
@@ -18,14 +19,15 @@ SETTINGS = TablesSettings(
 
 
 def catalog() -> pd.DataFrame:
-    columns = ["slide", "patient", "organ", "scanner", "pretrain", "status", "tiles", "bytes"]
+    columns = ["slide", "patient", "organ", "scanner", "pretrain", "status", "stage", "reason", "tiles", "bytes"]
     rows = [
-        ("a", "p1", "liver", "A", True, "ok", 1000, 70_000),
-        ("b", "p1", "liver", "A", False, "ok", 500, 30_000),
-        ("c", "p2", "liver", "B", True, "empty", 0, 0),
-        ("d", "p3", "colon", None, True, "ok", 20, 900),
-        ("e", "p4", "colon", "B", True, "failed", 0, 0),
-        ("f", "p5", "colon", "B", True, "excluded", 0, 0),
+        ("d", "p3", "colon", None, True, "ok", "", "", 20, 900),
+        ("e", "p4", "colon", "B", True, "failed", "tissue", "no µm/px", 0, 0),
+        ("f", "p5", "colon", "B", True, "excluded", "cohort", "stain is IHC", 0, 0),
+        ("a", "p1", "liver", "A", True, "ok", "", "", 1000, 70_000),
+        ("b", "p1", "liver", "A", False, "ok", "", "", 500, 30_000),
+        ("c", "p2", "liver", "B", True, "empty", "tissue", "no tissue found", 0, 0),
+        ("g", "p2", "liver", "B", True, "empty", "tissue", "no tissue found", 0, 0),
     ]
     return pd.DataFrame(rows, columns=columns)
 
@@ -35,30 +37,68 @@ def folder(tmp_path: Path) -> Path:
     catalog().to_parquet(tmp_path / "slides.parquet")
     splits = tmp_path / "splits" / "lesion.csv"
     splits.parent.mkdir()
-    splits.write_text("slide,patient,target,mccv1\na,p1,1,train\nb,p1,1,val\nd,p3,0,train\n")
+    splits.write_text("slide,patient,target,mccv1\na,p1,1,train\nb,p1,1,val\nd,p3,0,train\ne,p4,0,val\n")
     runs = write_runs(tmp_path, ["lesion"], ["dino@2", "res50"], splits=4)
-    tables(tmp_path / "slides.parquet", [splits], runs, tmp_path / "tables", SETTINGS)
+    (tmp_path / "attrition.csv").write_text("step,slides,patients\nslide table,7,5\n")
+    tables(tmp_path / "slides.parquet", tmp_path / "attrition.csv", [splits], runs, tmp_path / "tables", SETTINGS)
     return tmp_path
 
 
 def test_every_slide_of_the_cohort_is_counted_once() -> None:
-    table = cohort_table(catalog()).set_index("organ")
-    assert table.loc["liver"].to_dict() == {
-        **{"slides": 3, "ok": 2, "empty": 1, "failed": 0, "excluded": 0},
-        **{"patients": 1, "pretrain": 1, "tiles": 1500, "bytes": 100_000},
+    table = cohort_table(catalog())
+    assert table["organ"].tolist() == ["liver", "colon", "all"], "most tiles first, as in catalog/summary.md"
+    assert table.set_index("organ").loc["liver"].to_dict() == {
+        **{"slides": 4, "patients": 2, "ok": 2, "empty": 2, "failed": 0, "excluded": 0},
+        **{"ok_patients": 1, "ok_pretrain": 1, "tiles": 1500, "bytes": 100_000},
     }
-    assert table.loc["all"].to_dict() == {
-        **{"slides": 6, "ok": 3, "empty": 1, "failed": 1, "excluded": 1},
-        **{"patients": 2, "pretrain": 2, "tiles": 1520, "bytes": 100_900},
+    assert table.set_index("organ").loc["all"].to_dict() == {
+        **{"slides": 7, "patients": 5, "ok": 3, "empty": 2, "failed": 1, "excluded": 1},
+        **{"ok_patients": 2, "ok_pretrain": 2, "tiles": 1520, "bytes": 100_900},
     }
     assert (table[["ok", "empty", "failed", "excluded"]].sum(axis=1) == table["slides"]).all()
+
+
+def test_the_cohort_table_agrees_with_the_catalogs_summary() -> None:
+    summary = summarise(catalog().assign(reader="", reader_note="", mpp_source=None, vendor="", shard=0), pd.DataFrame())
+    for row in cohort_table(catalog())[:2].to_dict("records"):
+        assert f"| {row['organ']} | {row['ok']} | {row['ok_patients']} | {row['tiles']:,} |" in summary
+    assert "# 7 slides, 3 with tiles: 1,520 tiles, 100.9 kB" in summary
+
+
+def test_shown_columns_say_what_they_count(folder: Path) -> None:
+    shown = (folder / "tables" / "cohort.md").read_text()
+    heads = [name.strip() for name in shown.splitlines()[0].split("|")[1:-1]]
+    assert heads[:4] == ["organ", "slides in the table", "patients in the table", "with tiles"]
+    assert heads[-4:] == ["patients with tiles", "with tiles, for pretraining", "tiles", "size of the tiles"]
+
+
+def test_slides_that_left_are_counted_by_reason() -> None:
+    left = left_table(catalog())
+    assert left.to_numpy().tolist() == [
+        ["empty", "tissue", "no tissue found", 2],
+        ["excluded", "cohort", "stain is IHC", 1],
+        ["failed", "tissue", "no µm/px", 1],
+    ]
+    many = pd.concat([left] * 20, ignore_index=True)
+    assert left_overview(left).equals(left)
+    assert left_overview(many)["slides"].sum() == many["slides"].sum() == 80
+    assert left_overview(many)["reason"].iloc[-1] == "35 other reasons"
 
 
 def test_tasks_state_what_the_config_and_the_slides_say(folder: Path) -> None:
     row = pd.read_csv(folder / "tables" / "tasks.csv").iloc[0].to_dict()
     assert row == {
-        **{"task": "lesion", "origin": "second", "kind": "detection", "disease": "drawn", "slides": 3, "class 0": 1, "class 1": 2},
-        **{"patients": 2, "organs": "colon (1), liver (2)", "scanners": "A (2)"},
+        **{
+            "task": "lesion",
+            "origin": "second",
+            "kind": "detection",
+            "disease": "drawn",
+            "slides": 4,
+            "without tiles": 1,
+            "class 0": 2,
+            "class 1": 2,
+        },
+        **{"patients": 3, "organs": "colon (2), liver (2)", "scanners": "A (2), B (1)"},
     }
 
 
@@ -72,9 +112,3 @@ def test_aucs_are_means_and_sds_over_splits(folder: Path) -> None:
         assert table.loc[encoder, "splits"] == 4
     shown = (folder / "tables" / "auc.md").read_text()
     assert f"| res50 (random weights) | {table.loc['res50', 'mean']:.3f} ({table.loc['res50', 'sd']:.3f}) |" in shown
-
-
-def test_markdown_separates_thousands(folder: Path) -> None:
-    shown = (folder / "tables" / "cohort.md").read_text()
-    assert " 1,520 |" in shown
-    assert shown.splitlines()[0].startswith("| organ")

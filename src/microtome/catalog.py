@@ -45,7 +45,7 @@ def summarise(catalog: pd.DataFrame, attrition: pd.DataFrame) -> str:
     failed = catalog[catalog["status"] == "failed"]
     by_organ = ok.groupby("organ").agg(slides=("slide", "size"), patients=("patient", "nunique"), tiles=("tiles", "sum"))
     parts = [
-        f"# {len(catalog):,} slides, {len(ok):,} with tiles: {ok['tiles'].sum():,} tiles, {_size(int(ok['bytes'].sum()))}",
+        f"# {len(catalog):,} slides, {len(ok):,} with tiles: {ok['tiles'].sum():,} tiles, {size(int(ok['bytes'].sum()))}",
         _statuses(catalog),
         "## From the table to the cohort",
         _table(attrition),
@@ -80,7 +80,8 @@ def _table(frame: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines) if len(frame) else "None."
 
 
-def _size(size_b: int) -> str:
+def size(size_b: int) -> str:
+    """Bytes as a person reads them: 4.7 MB."""
     unit = next(unit for unit in ("TB", "GB", "MB", "kB", "B") if size_b >= SIZES[unit] or unit == "B")
     return f"{size_b / SIZES[unit]:.1f} {unit}"
 

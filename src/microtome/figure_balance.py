@@ -53,8 +53,9 @@ def draw_draws(panel: Axes, rows: pd.DataFrame) -> None:
     wide = rows.pivot(index="row", columns="quantity", values="share").reindex(rows["row"].unique())[list(DRAWS.values())]
     bottom = pd.Series(0.0, wide.index)
     for quantity, colour in zip(wide.columns, [COLOURS[2], COLOURS[4], COLOURS[3]], strict=True):
-        panel.bar(wide.index.astype(int), wide[quantity], bottom=bottom, color=colour, width=0.85, label=str(quantity))
-        bottom = bottom + wide[quantity]
+        if wide[quantity].any():  # no legend entry for what never happened
+            panel.bar(wide.index.astype(int), wide[quantity], bottom=bottom, color=colour, width=0.85, label=str(quantity))
+            bottom = bottom + wide[quantity]
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.yaxis.set_major_formatter(PercentFormatter(1))
     panel.set_ylim(0, 1)

@@ -21,6 +21,8 @@ from microtome.settings import FiguresSettings
 MAX_BINS = 400
 COLUMNS = ["step", "pseudo_epoch", "imagenet_epochs", "loss"]
 PANEL_HEIGHT_MM = 62.0
+# A demo's pseudo-epoch is a thousandth of an ImageNet epoch: its ticks would read 0.00025, 0.0005, ...
+IMAGENET = [(1.0, "ImageNet epochs"), (1e-3, "thousandths of an ImageNet epoch"), (1e-6, "millionths of an ImageNet epoch")]
 
 
 def read_curves(paths: list[Path]) -> pd.DataFrame:
@@ -59,8 +61,9 @@ def draw_panel(panel: Axes, curve: pd.DataFrame, colour: str) -> None:
     last = line.iloc[-1]
     images, steps = last["imagenet_epochs"] / last["pseudo_epoch"], last["step"] / last["pseudo_epoch"]
     above = panel.secondary_xaxis("top", functions=(lambda x: x * images, lambda x: x / images))
-    above.set_xlabel("ImageNet epochs")
-    above.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    per, name = next((unit for unit in IMAGENET if last["imagenet_epochs"] >= 0.05 * unit[0]), IMAGENET[-1])
+    above.set_xlabel(name)
+    above.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / per:g}"))
     below = panel.secondary_xaxis(-0.28, functions=(lambda x: x * steps, lambda x: x / steps))
     below.set_xlabel("steps")
     below.xaxis.set_major_formatter(EngFormatter(sep=""))

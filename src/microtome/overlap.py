@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.tables import markdown
+from microtome.table_files import write_table
 
 
 def overlap_table(catalog: pd.DataFrame, scheduled: pd.Series, splits: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -28,13 +27,12 @@ def overlap_table(catalog: pd.DataFrame, scheduled: pd.Series, splits: dict[str,
     return pd.DataFrame(rows)
 
 
-def overlap(catalog: Path, quota: Path, splits: list[Path], csv: Path, md: Path) -> None:
-    """Write the table as CSV and as Markdown; the name of a task is that of its splits' file."""
+def overlap(catalog: Path, quota: Path, splits: list[Path], folder: Path) -> None:
+    """Write the table into `folder`, as CSV, Markdown, LaTeX and HTML; the name of a task is that of its splits' file."""
     scheduled = pd.read_parquet(quota, columns=["slide"])["slide"].drop_duplicates()
     tables = {path.stem: pd.read_csv(path, dtype={"slide": str, "patient": str}) for path in splits}
     table = overlap_table(pd.read_parquet(catalog, columns=["slide", "patient"]), scheduled, tables)
-    write_text(csv, table.to_csv(index=False))
-    write_text(md, markdown(table))
+    write_table(folder / "overlap", "Validation patients that pretraining has seen", table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables: the cohort by organ, the tasks, and the final AUC of each encoder on each task; each as CSV and as Markdown.
+"""The tables: the cohort by organ, what left it and why, the tasks, and the final AUC of each encoder on each task.
 
 Bytes are those of the tiles' JPEG archives. An AUC is that of the last epoch on the validation slides, replicas of a split averaged.
 """
@@ -7,48 +7,73 @@ from pathlib import Path
 
 import pandas as pd
 
-from microtome.atomic import write_text
+from microtome.catalog import size
 from microtome.command_line import run
 from microtome.runs import final_auc, labelled, read_runs
 from microtome.settings import TablesSettings
+from microtome.table_files import write_table
 
 STATUSES = ["ok", "empty", "failed", "excluded"]
+REASONS = 25
+COHORT_NAMES = {
+    "slides": "slides in the table",
+    "patients": "patients in the table",
+    "ok": "with tiles",
+    "ok_patients": "patients with tiles",
+    "ok_pretrain": "with tiles, for pretraining",
+}
 
 
 def cohort_table(catalog: pd.DataFrame) -> pd.DataFrame:
-    """A row an organ, and one for all: the slides of the table, by what became of them; of the ok ones patients, tiles and bytes.
+    """A row an organ, those with most tiles first, and one for all: slides and patients of the slide table, slides by what became of them.
 
-    `pretrain` is how many of the ok slides encoders may be trained on. `catalog`: catalog/slides.parquet.
+    `ok_patients`: patients with an ok slide; `ok_pretrain`: ok slides that encoders may be trained on. `catalog`: catalog/slides.parquet.
     """
-    rows = [_of_organ(str(organ), slides) for organ, slides in catalog.groupby("organ")]
+    rows = sorted((_of_organ(str(organ), slides) for organ, slides in catalog.groupby("organ")), key=lambda row: -int(str(row["tiles"])))
     return pd.DataFrame([*rows, _of_organ("all", catalog)])
 
 
 def _of_organ(organ: str, slides: pd.DataFrame) -> dict[str, object]:
     usable = slides[slides["status"] == "ok"]
     fates = {status: int((slides["status"] == status).sum()) for status in STATUSES}
-    sizes = {"patients": usable["patient"].nunique(), "pretrain": int(usable["pretrain"].sum())}
-    return {
-        "organ": organ,
-        "slides": len(slides),
-        **fates,
-        **sizes,
-        "tiles": int(usable["tiles"].sum()),
-        "bytes": int(usable["bytes"].sum()),
-    }
+    sizes = {"ok_patients": usable["patient"].nunique(), "ok_pretrain": int(usable["pretrain"].sum())}
+    in_table = {"organ": organ, "slides": len(slides), "patients": slides["patient"].nunique()}
+    return {**in_table, **fates, **sizes, "tiles": int(usable["tiles"].sum()), "bytes": int(usable["bytes"].sum())}
+
+
+def cohort_overview(cohort: pd.DataFrame) -> pd.DataFrame:
+    """The cohort table under names that say what is counted, with sizes that a person reads."""
+    return cohort.assign(bytes=[size(size_b) for size_b in cohort["bytes"]]).rename(columns={**COHORT_NAMES, "bytes": "size of the tiles"})
+
+
+def left_table(catalog: pd.DataFrame) -> pd.DataFrame:
+    """Slides of the table that have no tiles, by status, stage and reason, most first."""
+    left = catalog[catalog["status"] != "ok"]
+    counts = left.groupby(["status", "stage", "reason"]).size().rename("slides").reset_index()
+    return counts.sort_values("slides", ascending=False, kind="stable", ignore_index=True)
+
+
+def left_overview(left: pd.DataFrame) -> pd.DataFrame:
+    """The commonest reasons, and how many slides left for others."""
+    rest = {"status": "any", "stage": "any", "reason": f"{len(left) - REASONS} other reasons", "slides": left["slides"][REASONS:].sum()}
+    return pd.concat([left[:REASONS], pd.DataFrame([rest])]) if len(left) > REASONS else left
 
 
 def task_table(catalog: pd.DataFrame, splits: dict[str, pd.DataFrame], settings: TablesSettings) -> pd.DataFrame:
-    """A row a task: origin, kind and disease, slides of each class, patients, organs, scanners. `splits`: splits/{task}.csv by task."""
+    """A row a task: origin, kind and disease, slides of each class, patients, organs, scanners. `splits`: splits/{task}.csv by task.
+
+    `without tiles`: slides of the task that are empty or failed, and so are in no training or validation.
+    """
     rows = []
     for task, table in splits.items():
         known = settings.tasks[task]
-        slides = table.merge(catalog[["slide", "organ", "scanner"]], on="slide", how="left")
+        slides = table.merge(catalog[["slide", "organ", "scanner", "status"]], on="slide", how="left")
         classes = {f"class {label}": int(count) for label, count in slides["target"].value_counts().sort_index().items()}
+        without = {"without tiles": int((slides["status"] != "ok").sum())}
         meant = {"task": task, "origin": known.origin, "kind": known.kind, "disease": known.disease}
-        counts = {"slides": len(slides), **classes, "patients": slides["patient"].nunique()}
+        counts = {"slides": len(slides), **without, **classes, "patients": slides["patient"].nunique()}
         rows.append({**meant, **counts, "organs": _listed(slides["organ"]), "scanners": _listed(slides["scanner"])})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).convert_dtypes()
 
 
 def _listed(values: pd.Series) -> str:
@@ -70,22 +95,17 @@ def auc_overview(aucs: pd.DataFrame) -> pd.DataFrame:
     return wide.reindex(index=aucs["label"].unique(), columns=aucs["task"].unique()).rename_axis("encoder", axis=0).reset_index().fillna("")
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown: whole numbers with thousands separated."""
-    shown = table.map(lambda value: f"{value:,}" if isinstance(value, int) else "" if pd.isna(value) else str(value))
-    aligned = ["right" if pd.api.types.is_numeric_dtype(kind) else "left" for kind in table.dtypes]
-    return shown.to_markdown(index=False, colalign=aligned, disable_numparse=True) + "\n"
-
-
-def tables(catalog: Path, splits: list[Path], runs: list[Path], folder: Path, settings: TablesSettings) -> None:
-    """Write cohort, tasks and auc as .csv and .md into `folder`."""
+def tables(catalog: Path, attrition: Path, splits: list[Path], runs: list[Path], folder: Path, settings: TablesSettings) -> None:
+    """Write cohort, attrition, left, tasks and auc into `folder`, each as CSV, Markdown, LaTeX and HTML."""
     slides = pd.read_parquet(catalog)
-    cohort = cohort_table(slides)
-    tasks = task_table(slides, {path.stem: pd.read_csv(path) for path in splits}, settings)
+    cohort, left = cohort_table(slides), left_table(slides)
     aucs = auc_table(read_runs(runs), settings.labels)
-    for name, table, shown in (("cohort", cohort, cohort), ("tasks", tasks, tasks), ("auc", aucs, auc_overview(aucs))):
-        write_text(folder / f"{name}.csv", table.to_csv(index=False))
-        write_text(folder / f"{name}.md", markdown(shown))
+    write_table(folder / "cohort", "The cohort by organ", cohort, cohort_overview(cohort))
+    write_table(folder / "attrition", "From the slide table to the cohort", pd.read_csv(attrition))
+    write_table(folder / "left", "Slides without tiles, and why", left, left_overview(left))
+    tasks = {path.stem: pd.read_csv(path, dtype={"slide": str, "patient": str}) for path in splits}
+    write_table(folder / "tasks", "The tasks", task_table(slides, tasks, settings))
+    write_table(folder / "auc", "Validation AUC after the last epoch, mean (sd) over splits", aucs, auc_overview(aucs))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""The files of a table: CSV for programs, Markdown, LaTeX (booktabs) for a paper, and an HTML page for the report.
+
+CSV has the numbers under short names; the others show them: thousands separated, under names that say what is counted. All text is
+escaped. Each file is written whole or not at all.
+"""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from microtome.atomic import write_text
+
+STYLE = """
+body { font: 14px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 1.5em; max-width: 70em; }
+h1 { font-size: 1.4em; } h2 { font-size: 1.1em; margin: 1.8em 0 0.3em; } p { color: #555; margin: 0.2em 0 0.6em; }
+table { border-collapse: collapse; border-top: 1.5px solid; border-bottom: 1.5px solid; }
+th { border-bottom: 1px solid; vertical-align: bottom; } th, td { padding: 0.25em 0.9em; text-align: left; }
+td { vertical-align: top; overflow-wrap: anywhere; } .number { text-align: right; font-variant-numeric: tabular-nums; }
+"""
+
+
+def write_table(stem: Path, title: str, table: pd.DataFrame, shown: pd.DataFrame | None = None) -> None:
+    """Write `stem`.csv with `table`, and .md, .tex and .html with `shown`, which is the same table where it is not given."""
+    shown = table if shown is None else shown
+    for kind, text in {
+        "csv": table.to_csv(index=False),
+        "md": markdown(shown),
+        "tex": latex(shown),
+        "html": page(title, {"": ("", shown)}),
+    }.items():
+        write_text(stem.with_name(f"{stem.name}.{kind}"), text)
+
+
+def cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text: whole numbers with thousands separated, nothing for what is missing."""
+    return table.astype(object).map(lambda value: "" if pd.isna(value) else f"{value:,}" if isinstance(value, int) else str(value))
+
+
+def _is_number(table: pd.DataFrame) -> list[bool]:
+    return [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in table.dtypes]
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown; numbers are aligned to the right."""
+    escaped = cells(table).map(lambda text: text.replace("|", "\\|"))
+    aligned = ["right" if number else "left" for number in _is_number(table)]
+    return escaped.to_markdown(index=False, colalign=aligned, disable_numparse=True) + "\n"
+
+
+def latex(table: pd.DataFrame) -> str:
+    r"""A table as a LaTeX tabular that needs the package booktabs, to be \input into a table environment. No value is set in bold."""
+    aligned = "".join("r" if number else "l" for number in _is_number(table))
+    return "% \\usepackage{booktabs}\n" + cells(table).to_latex(index=False, escape=True, column_format=aligned)
+
+
+def page(title: str, tables: Mapping[str, tuple[str, pd.DataFrame]]) -> str:
+    """An HTML page that fetches nothing: tables under their headings, each with a line that says what it is."""
+    parts = [f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>']
+    parts.append(f"<h1>{escape(title)}</h1>")
+    for heading, (line, table) in tables.items():
+        parts += [f"<h2>{escape(heading)}</h2>"] * bool(heading) + [f"<p>{escape(line)}</p>"] * bool(line) + [_html(table)]
+    return "\n".join(parts) + "\n</html>\n"
+
+
+def _html(table: pd.DataFrame) -> str:
+    kinds = [' class="number"' if number else "" for number in _is_number(table)]
+
+    def row(tag: str, texts: list[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True)) + "</tr>"
+
+    body = [row("td", list(texts)) for texts in cells(table).itertuples(index=False, name=None)]
+    return "\n".join(["<table><thead>", row("th", [str(name) for name in table.columns]), "</thead><tbody>", *body, "</tbody></table>"])

@@ -1,0 +1,101 @@
+"""A table's files, with names that LaTeX, Markdown and HTML would misread."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from microtome.table_files import latex, write_table
+
+NASTY = pd.DataFrame(
+    {
+        "a_b % & #": ["x_1 {y} $z^2 ~ \\", 'p|q <b> & "c"'],
+        "count": [1_234_567, 2],
+        "mean": [0.5, None],
+        "whole": pd.array([1, None], "Int64"),
+    }
+)
+
+
+def assert_tex(text: str) -> None:
+    """What a LaTeX run with booktabs would stop at: an unescaped special character, an open brace, a row of other length."""
+    assert "\\toprule" in text
+    assert "\\bottomrule" in text
+    body = text.split("\\toprule")[1].split("\\bottomrule")[0]
+    assert not re.search(r"(?<!\\)[_%$#^~]", body)
+    assert len(re.findall(r"(?<!\\){", text)) == len(re.findall(r"(?<!\\)}", text))
+    columns = len(re.search(r"begin{tabular}{(\w+)}", text).group(1))
+    rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+    assert rows
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
+    assert all(line.endswith("\\\\") for line in body.splitlines() if line and line != "\\midrule")
+
+
+class Cells(HTMLParser):
+    """The rows of a page's tables, as a browser would read them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.cell = tag in ("td", "th")
+        if tag == "tr":
+            self.rows.append([])
+        elif self.cell:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self.cell:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    write_table(tmp_path / "odd", "A & B", NASTY)
+    return tmp_path / "odd"
+
+
+def test_latex_would_compile(files: Path) -> None:
+    text = files.with_suffix(".tex").read_text()
+    assert_tex(text)
+    assert "a\\_b \\% \\& \\#" in text
+    assert "1,234,567" in text
+    assert "\\begin{tabular}{lrrr}" in text
+    assert "textbf" not in text
+
+
+def test_the_check_finds_what_latex_would() -> None:
+    for bad in ("a_b", "50 %", "x & y", "{"):
+        with pytest.raises(AssertionError):
+            assert_tex(latex(pd.DataFrame({"name": ["GOOD"]})).replace("GOOD", bad))
+
+
+def test_html_shows_the_text_and_fetches_nothing(files: Path) -> None:
+    text = files.with_suffix(".html").read_text()
+    assert Cells(text).rows == [list(NASTY.columns), [NASTY.iloc[0, 0], "1,234,567", "0.5", "1"], [NASTY.iloc[1, 0], "2", "", ""]]
+    assert "<h1>A &amp; B</h1>" in text
+    assert not re.search(r"https?:|src=|href=", text)
+
+
+def test_markdown_keeps_its_columns(files: Path) -> None:
+    lines = files.with_suffix(".md").read_text().splitlines()
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {5}
+    assert " 1,234,567 |" in lines[2]
+
+
+def test_csv_has_the_numbers(files: Path) -> None:
+    assert pd.read_csv(files.with_suffix(".csv"))["count"].tolist() == [1_234_567, 2]
+
+
+def test_an_empty_table_has_files_too(tmp_path: Path) -> None:
+    write_table(tmp_path / "none", "None", pd.DataFrame(columns=["slide", "reason"]))
+    assert pd.read_csv(tmp_path / "none.csv").empty
+    assert Cells((tmp_path / "none.html").read_text()).rows == [["slide", "reason"]]
