@@ -35,7 +35,7 @@ def test_figures_tables_and_report_are_there(checkout: Checkout) -> None:
         assert (checkout.folder / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert len(pd.read_csv(checkout.folder / f"results/figures/{name}.csv"))
     report = (checkout.folder / "results/report.html").read_text()
-    assert all(name in report for name in ("pretraining.png", "convergence.png", "checkpoints.png", "auc.csv"))
+    assert all(name in report for name in ("pretraining.png", "convergence.png", "checkpoints.png", "auc.html"))
 
 
 def test_a_second_institutions_slides_are_evaluated_and_never_pretrained_on(checkout: Checkout) -> None:
