@@ -37,7 +37,7 @@ check: $(INSTALLED) ## format, lint and types
 	snakemake --lint
 
 test: check ## all checks and all tests
-	pytest tests
+	pytest tests --numprocesses 3 --dist loadgroup
 
 bench: $(INSTALLED) ## measure, beside the obvious alternative on the same input: benchmarks/bench.json
 	python -m tests.benchmarks

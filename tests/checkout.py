@@ -22,10 +22,13 @@ def copy(source: Path, target: Path) -> None:
 
 
 class Checkout:
-    """The copy; `profile` is what its runs use; `drawn`: with the tests' small cohort."""
+    """The copy; `profile` is what its runs use; `drawn`: with the tests' small cohort; `made`: it is in the folder already."""
 
-    def __init__(self, folder: Path, profile: str = "profiles/local", drawn: bool = True) -> None:
+    def __init__(self, folder: Path, profile: str = "profiles/local", drawn: bool = True, made: bool = False) -> None:
         self.folder, self.profile = folder, profile
+        if made:
+            return
+        folder.mkdir(exist_ok=True)
         for name in PROJECT:
             copy(ROOT / name, folder / name)
         (folder / "slurm").symlink_to("profiles/slurm")

@@ -4,6 +4,7 @@
 A tile's data begin at a multiple of 512 bytes.
 """
 
+import os
 import tarfile
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ BLOCK_B = 512
 NAME_B = 100  # a longer name takes extra blocks before the header
 END = bytes(2 * BLOCK_B)
 PADDING = [bytes(-size_b % BLOCK_B) for size_b in range(BLOCK_B)]
+BATCH = 64  # pieces, three a tile, that are written in one call: a call a tile would cost more than copying it
 
 
 def tile_name(slide: str, x_px0: int, y_px0: int) -> str:
@@ -48,10 +50,11 @@ class TileTar:
 
     def __init__(self, path: Path) -> None:
         self._atomic = atomic_path(path)
-        self.size_b = 0
+        self.size_b = self._written_b = 0
+        self._waiting: list[bytes] = []
 
     def __enter__(self) -> Self:
-        self._file = self._atomic.__enter__().open("wb", buffering=1 << 18)
+        self._file = self._atomic.__enter__().open("wb")
         return self
 
     def add(self, name: str, data: bytes) -> int:
@@ -59,15 +62,26 @@ class TileTar:
         head = header(name, len(data))
         offset_b = self.size_b + len(head)
         padding = PADDING[len(data) % BLOCK_B]
-        self._file.write(b"".join((head, data, padding)))
+        self._waiting += (head, data, padding)
         self.size_b = offset_b + len(data) + len(padding)
+        if len(self._waiting) > BATCH:
+            self._flush()
         return offset_b
+
+    def _flush(self) -> None:
+        written_b = os.writev(self._file.fileno(), self._waiting)
+        if written_b < self.size_b - self._written_b:  # as where the disk is full: this raises, then
+            self._file.write(b"".join(self._waiting)[written_b:])
+            self._file.flush()
+        self._waiting.clear()
+        self._written_b = self.size_b
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
-                self._file.write(END)
+                self._waiting.append(END)
                 self.size_b += len(END)
+                self._flush()
             self._file.close()
         except OSError as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)

@@ -5,6 +5,7 @@ Pillow resizes with LANCZOS and encodes) and `vips dzsave` at that resolution. A
 on the machine does not change much; `tiles_cores` is by wall time.
 """
 
+import gc
 import io
 import os
 import tempfile
@@ -48,6 +49,7 @@ def ours(path: Path, mpp: float, folder: Path, side_px0: int = SIDE_PX0) -> floa
     mask_file = folder / "mask.geojson"
     tiles_a_side = int(side_px0 // (256 * 0.5 / mpp))
     mask_file.write_text(geojson(np.ones((tiles_a_side * 4, tiles_a_side * 4), bool), (side_px0 / tiles_a_side / 4,) * 2))
+    (folder / "slide.tar").unlink(missing_ok=True)  # of the repeat before: a rename would spend time on freeing it
     start = time.process_time()
     made = make_tiles("slide", path, mpp, 4, mask_file, folder, SETTINGS)
     assert made["reader"] in ("jpeg", "copy"), made
@@ -99,6 +101,7 @@ def wall_rate(processes: int, path: Path, folder: Path) -> float:
 def main() -> list[dict[str, object]]:
     """Philips-like, Aperio-like, copied; each beside the alternatives in the same run."""
     cv2.setNumThreads(1)
+    gc.freeze()  # as the job's workers do
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
