@@ -26,7 +26,7 @@ def settings(seed: int = 0, **values: Any) -> GmaSettings:
 
 
 def drawn_bags(slides: int = 30, dim: int = 12, seed: int = 0, permute: bool = False, classes: int = 2) -> Bags:
-    """Bags of 5 to 30 tiles; a fifth of the tiles of a slide of class c are shifted by 2.5 c. `permute` gives the labels to slides at random."""
+    """Bags of 5 to 30 tiles; a fifth of the tiles of a slide of class c are shifted by 2.5 c. `permute` gives labels at random."""
     random = np.random.default_rng(seed)
     counts, targets = random.integers(5, 31, slides), np.arange(slides) % classes
     features = [random.normal(size=(count, dim)) for count in counts]

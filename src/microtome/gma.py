@@ -31,10 +31,10 @@ def read_splits(table: Path, bags: Bags) -> list[Split]:
     sides = {name: (np.flatnonzero(columns[name] == TRAIN), np.flatnonzero(columns[name] == VAL)) for name in columns}
     for name, pair in sides.items():
         for side, slides in zip((TRAIN, VAL), pair, strict=True):
-            gone = sorted(set(known) - set(bags.targets[slides].tolist()))
+            gone = ", ".join(str(target) for target in known if target not in set(bags.targets[slides].tolist()))
             if gone:
                 raise UserError(
-                    f"{table}: split {name} has no slide of class {', '.join(map(str, gone))} left on its {side} side, once slides without features are out "
+                    f"{table}: split {name} has no slide of class {gone} left on its {side} side, once slides without features are out "
                     f"({len(bags.slides)} have them). Expected every class on both sides: mend those slides, or add patients to the task."
                 )
     return [Split(number, *pair) for number, pair in enumerate(sides.values(), start=1)]
