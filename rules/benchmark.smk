@@ -53,6 +53,7 @@ rule gma:
     output:
         runs="results/gma/{task}/{encoder}/runs.csv",
         predictions="results/gma/{task}/{encoder}/predictions.parquet",
+        attention="results/gma/{task}/{encoder}/attention.parquet",
         excluded="results/gma/{task}/{encoder}/excluded.csv",
     log:
         "logs/gma/{task}/{encoder}.log",
@@ -71,6 +72,7 @@ rule gma:
         " --features {input.features}"
         " --runs {output.runs}"
         " --predictions {output.predictions}"
+        " --attention {output.attention}"
         " --excluded {output.excluded}"
         " --workers {threads}"
         " --settings {params.settings:q}"

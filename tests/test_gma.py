@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from microtome.errors import UserError
 from microtome.feature_store import write_features
 from microtome.gma import gma, read_splits
+from microtome.gma_training import train
 from tests.test_gma_training import drawn_bags, settings
 
 
@@ -32,11 +34,15 @@ def write_inputs(folder: Path, slides: int = 12, without: tuple[int, ...] = ()) 
     return folder / "splits.csv", [folder / "0.parquet", folder / "1.parquet"]
 
 
+def outputs(folder: Path) -> dict[str, Path]:
+    return {name: folder / name for name in ("runs", "predictions", "attention", "excluded")}
+
+
 def test_the_rule(tmp_path: Path) -> None:
     splits, features = write_inputs(tmp_path, without=(0,))
-    out = [tmp_path / name for name in ("runs.csv", "predictions.parquet", "excluded.csv")]
-    gma(splits, features, *out, settings=settings(epochs=3), workers=2)
-    runs, predictions, excluded = pd.read_csv(out[0]), pd.read_parquet(out[1]), pd.read_csv(out[2])
+    out = outputs(tmp_path)
+    gma(splits=splits, features=features, **out, settings=settings(epochs=3), workers=2)
+    runs, predictions, excluded = pd.read_csv(out["runs"]), pd.read_parquet(out["predictions"]), pd.read_csv(out["excluded"])
     assert list(runs.columns) == ["split", "replica", "epoch", "loss", "val_loss", "auc"]
     assert runs[["split", "replica", "epoch"]].to_numpy().tolist() == [[s, r, e] for s in (1, 2) for r in (1, 2) for e in range(4)]
     assert runs["loss"].isna().tolist() == [True, False, False, False] * 4
@@ -47,31 +53,49 @@ def test_the_rule(tmp_path: Path) -> None:
         assert last["auc"] == pytest.approx(roc_auc_score(part["target"], part["probability_1"]))
         assert part["threshold"].nunique() == 1
         assert (part["probability_0"] + part["probability_1"]).to_numpy() == pytest.approx(np.ones(len(part)))
-    gma(splits, features, *out, settings=settings(epochs=3), workers=1)
-    pd.testing.assert_frame_equal(pd.read_csv(out[0]), runs)
+    gma(splits=splits, features=features, **out, settings=settings(epochs=3), workers=1)
+    pd.testing.assert_frame_equal(pd.read_csv(out["runs"]), runs)
+
+
+def test_attention_is_the_mean_over_the_runs_that_a_slide_validates(tmp_path: Path) -> None:
+    splits, features = write_inputs(tmp_path)
+    out = outputs(tmp_path)
+    gma(splits=splits, features=features, **out, settings=settings(epochs=2), workers=1)
+    attention, bags = pd.read_parquet(out["attention"]), drawn_bags(12)
+    assert attention.dtypes.astype(str).to_dict() == {"slide": "str", "tile": "int32", "attention": "float32", "runs": "int16"}
+    first, second = read_splits(splits, bags)
+    assert attention["slide"].unique().tolist() == [bags.slides[n] for n in (*first.val, *second.val)], "slides 4 to 7 never validate"
+    assert set(attention["runs"]) == {2}
+    runs = [train(bags, second, replica, settings(epochs=2), torch.device("cpu")).attention for replica in (1, 2)]
+    later = attention[attention["slide"] >= "s08"]
+    assert later["attention"].to_numpy() == pytest.approx(np.mean(runs, axis=0), rel=1e-5)
+    for slide, rows in attention.groupby("slide"):
+        assert rows["tile"].tolist() == list(range(len(bags.tiles(bags.slides.index(str(slide))))))
+        assert rows["attention"].sum() == pytest.approx(1, abs=1e-5)
+    assert len(pd.read_parquet(out["attention"], filters=[("slide", "==", "s09")])) == len(bags.tiles(9))
 
 
 def test_three_classes(tmp_path: Path) -> None:
     splits, features = write_inputs(tmp_path)
     table = pd.read_csv(splits).assign(target=np.arange(12) % 3)
     table.to_csv(splits, index=False)
-    out = [tmp_path / name for name in ("runs.csv", "predictions.parquet", "excluded.csv")]
-    gma(splits, features, *out, settings=settings(epochs=1), workers=1)
-    predictions = pd.read_parquet(out[1])
+    out = outputs(tmp_path)
+    gma(splits=splits, features=features, **out, settings=settings(epochs=1), workers=1)
+    predictions = pd.read_parquet(out["predictions"])
     assert predictions.columns.tolist()[4:] == ["probability_0", "probability_1", "probability_2", "threshold"]
     assert predictions["threshold"].isna().all()
     table.assign(target=table["target"].replace(2, 3)).to_csv(splits, index=False)
     with pytest.raises(UserError, match=r"split mccv1 has no slide of class 2 left on its train side"):
-        gma(splits, features, *out, settings=settings(epochs=1), workers=1)
+        gma(splits=splits, features=features, **out, settings=settings(epochs=1), workers=1)
 
 
 def test_a_class_that_vanishes(tmp_path: Path) -> None:
     splits, features = write_inputs(tmp_path, without=(0, 2))
-    out = [tmp_path / name for name in ("runs.csv", "predictions.parquet", "excluded.csv")]
+    out = outputs(tmp_path)
     with pytest.raises(
         UserError, match=r"split mccv1 has no slide of class 0 left on its val side, once slides without features are out \(10 "
     ):
-        gma(splits, features, *out, settings=settings(), workers=1)
+        gma(splits=splits, features=features, **out, settings=settings(), workers=1)
 
 
 def test_splits_are_read_as_numbers_of_slides(tmp_path: Path) -> None:
@@ -83,7 +107,7 @@ def test_splits_are_read_as_numbers_of_slides(tmp_path: Path) -> None:
 
 def test_no_worker_outlives_a_killed_job(tmp_path: Path) -> None:
     splits, features = write_inputs(tmp_path)
-    out = [f"--{name}={tmp_path / name}" for name in ("runs", "predictions", "excluded")]
+    out = [f"--{name}={tmp_path / name}" for name in ("runs", "predictions", "attention", "excluded")]
     inputs = [f"--splits={splits}", "--features", *map(str, features), "--workers=2", f"--settings={settings(epochs=100_000).json_text()}"]
     process = subprocess.Popen([sys.executable, "-m", "microtome.gma", *out, *inputs], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

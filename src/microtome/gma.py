@@ -13,6 +13,7 @@ from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
 from microtome.errors import UserError
 from microtome.feature_store import Bags, read_bags
+from microtome.gma_attention import MeanAttention
 from microtome.gma_training import Epoch, Split, train_all
 from microtome.progress import progress
 from microtome.settings import GmaSettings
@@ -40,18 +41,29 @@ def read_splits(table: Path, bags: Bags) -> list[Split]:
     return [Split(number, *pair) for number, pair in enumerate(sides.values(), start=1)]
 
 
-def gma(splits: Path, features: list[Path], runs: Path, predictions: Path, excluded: Path, settings: GmaSettings, workers: int) -> None:
-    """Train every split and replica of a task on one encoder's features; write the epochs, the last predictions, and the slides left out.
+def gma(
+    *,
+    splits: Path,
+    features: list[Path],
+    runs: Path,
+    predictions: Path,
+    attention: Path,
+    excluded: Path,
+    settings: GmaSettings,
+    workers: int,
+) -> None:
+    """Train every split and replica of a task on one encoder's features; write the epochs, and of the last one predictions and attention.
 
     Writes:
         runs: split, replica, epoch, loss (empty at epoch 0), val_loss, auc. predictions: split, replica, slide, target, probability_0 to
         probability_{k - 1} (last epoch, validation slides), threshold on probability_1 (from the training slides; NaN where k > 2).
-        excluded: slide, reason.
+        attention: slide, tile, attention, runs (see `MeanAttention`). excluded: slide, reason, of the slides left out.
     """
     bags, without = read_bags(features, pd.read_csv(splits, dtype={"slide": str}))
     todo = read_splits(splits, bags)
-    epochs, last = [], []
+    epochs, last, looked = [], [], MeanAttention(bags.slides, bags.first)
     for done in progress(train_all(bags, todo, settings, workers), len(todo) * settings.gma.replicas, "gated attention", "run"):
+        looked.add(done.split.val, done.attention)
         run_of = {"split": done.split.number, "replica": done.replica}
         epochs.append(pd.DataFrame(done.epochs).assign(**run_of))
         slides = {"slide": [bags.slides[slide] for slide in done.split.val], "target": bags.targets[done.split.val].numpy()}
@@ -62,6 +74,7 @@ def gma(splits: Path, features: list[Path], runs: Path, predictions: Path, exclu
     write_text(excluded, without.to_csv(index=False))
     with atomic_path(predictions) as part:
         pd.concat(last).to_parquet(part, index=False)
+    looked.write(attention)
 
 
 if __name__ == "__main__":

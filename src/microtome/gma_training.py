@@ -49,13 +49,15 @@ class Epoch(NamedTuple):
 
 class Trained(NamedTuple):
     """What is kept of a run: its epochs, and of the last one the validation slides' probabilities, [slides of `split.val`, classes],
-    and the threshold on class 1 that would have been chosen on the training slides (NaN of more than two classes)."""
+    and the threshold on class 1 that would have been chosen on the training slides (NaN of more than two classes); and
+    the attention of the validation slides' tiles, one slide after another, [tiles of `split.val`]."""
 
     split: Split
     replica: int
     epochs: list[Epoch]
     probabilities: NDArray[np.float64]
     threshold: float
+    attention: NDArray[np.float32]
 
 
 def train(bags: Bags, split: Split, replica: int, settings: GmaSettings, device: torch.device) -> Trained:
@@ -75,7 +77,8 @@ def train(bags: Bags, split: Split, replica: int, settings: GmaSettings, device:
             raise UserError(f"split {split.number}, replica {replica}: the loss is {loss} in epoch {epoch}. Try a smaller gma.lr.")
         measured, probabilities = evaluate(model, bags, split.val)
         epochs.append(Epoch(epoch, loss, *measured))
-    return Trained(split, replica, epochs, probabilities, training_threshold(model, bags, split.train))
+    threshold = training_threshold(model, bags, split.train)
+    return Trained(split, replica, epochs, probabilities, threshold, attention_of(model, bags, split.val))
 
 
 def training_threshold(model: GatedAttention, bags: Bags, slides: NDArray[np.int64]) -> float:
@@ -120,6 +123,13 @@ def evaluate(model: GatedAttention, bags: Bags, slides: NDArray[np.int64]) -> tu
     targets = bags.targets[slides]
     probabilities = torch.softmax(logits, dim=1).cpu().numpy()
     return (float(cross_entropy(logits, targets)), macro_auc(targets.cpu().numpy(), probabilities)), probabilities
+
+
+@torch.inference_mode()
+def attention_of(model: GatedAttention, bags: Bags, slides: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The attention of the tiles of `slides`, one slide after another."""
+    model.eval()
+    return torch.cat([model(bags.tiles(slide))[1] for slide in slides]).cpu().numpy()
 
 
 def train_all(bags: Bags, splits: list[Split], settings: GmaSettings, workers: int) -> Iterator[Trained]:
