@@ -8,7 +8,7 @@ import pytest
 from microtome.errors import UserError
 from microtome.gma import gma
 from microtome.import_features import import_features
-from tests.test_gma import write_inputs
+from tests.test_gma import outputs, write_inputs
 from tests.test_gma_training import drawn_bags, settings
 
 
@@ -24,9 +24,9 @@ def test_features_made_by_others(tmp_path: Path) -> None:
     import_features(sorted(theirs.glob("*.h5")), tmp_path / "theirs.parquet")
     found = []
     for tables in (features, [tmp_path / "theirs.parquet"]):
-        out = [tmp_path / name for name in ("runs.csv", "predictions.parquet", "excluded.csv")]
-        gma(table, tables, *out, settings=settings(epochs=2), workers=1)
-        found.append(pd.read_csv(out[0]))
+        out = outputs(tmp_path)
+        gma(splits=table, features=tables, **out, settings=settings(epochs=2), workers=1)
+        found.append(pd.read_csv(out["runs"]))
     pd.testing.assert_frame_equal(*found)
 
 
