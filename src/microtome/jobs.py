@@ -60,7 +60,7 @@ class Jobs:
         """The masks a person drew for slides of the shard, where they are there (a missing one is its slide's failure)."""
         return [mask for mask in self._masks.get(shard, []) if Path(mask).is_file()]
 
-    @property
+    @cached_property
     def tile_settings_digest(self) -> str:
         """Changes when a setting that changes tiles does."""
         text = self.tissue_settings().json_text() + self.tiles_settings().json_text()
@@ -79,9 +79,16 @@ class Jobs:
         """The feature shards in which a task has slides."""
         return sorted(self.tasks[task]["shard"].unique())
 
+    @cached_property
+    def _task_digests(self) -> dict[tuple[str, ...], str]:
+        # Once: the jobs of `gma` ask for theirs once a feature shard.
+        slides = {task: rows.assign(shard="all") for task, rows in self.tasks.items()}
+        kinds = (SLIDE_COLUMNS, PATIENT_COLUMNS)
+        return {(task, *columns): digests(rows, columns).get("all", "empty") for task, rows in slides.items() for columns in kinds}
+
     def task_digest(self, task: str, columns: list[str]) -> str:
-        """Changes when a slide enters or leaves the task, or one of its `columns` changes."""
-        return digests(self.tasks[task].assign(shard="all"), columns).get("all", "empty")
+        """Changes when a slide enters or leaves the task, or one of its `columns` (SLIDE_COLUMNS or PATIENT_COLUMNS) changes."""
+        return self._task_digests[(task, *columns)]
 
     def weights(self, encoder: str) -> list[str]:
         """The file an encoder's weights come from: none for a timm model."""
