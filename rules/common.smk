@@ -63,6 +63,7 @@ TASK_TABLES = " ".join(str(task.table) for task in CONFIG.tasks.values())
 TISSUE = JOBS.tissue_settings().json_text()
 TILES = JOBS.tiles_settings().json_text()
 SCHEDULE = JOBS.schedule_settings().json_text()
+QUALITY_SAMPLE = JOBS.quality_sample_settings().json_text()
 SPLITS = JOBS.splits_settings().json_text()
 GMA = JOBS.gma_settings().json_text()
 OVERLAYS = f"--configfile {shlex.join(map(str, workflow.overwrite_configfiles))}" if workflow.overwrite_configfiles else ""

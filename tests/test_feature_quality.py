@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
+from microtome.errors import UserError
 from microtome.feature_quality import knn_accuracy, odcorr
 
 
@@ -28,7 +29,7 @@ def test_odcorr_at_its_ends() -> None:
 
 
 def test_odcorr_of_constant_features() -> None:
-    with pytest.raises(ValueError, match="1 of constant features"):
+    with pytest.raises(UserError, match="1 of constant features"):
         odcorr([[1.0, 2.0], [3.0, 3.0]])
 
 

@@ -73,6 +73,27 @@ def test_the_list_of_checkpoints_is_in_no_checkpoints_settings(tmp_path: Path) -
     assert longer.weights("tres50") == []
 
 
+def test_each_run_has_a_null_of_its_own_architecture(tmp_path: Path) -> None:
+    found = jobs(tmp_path)
+    assert [name for name in found.with_nulls if name not in found.encoders] == ["dino_tiny@0", "mae_tiny@0"]
+    assert list(found.with_nulls)[-4:] == ["mae_tiny@0", "mae_tiny@1", "mae_tiny@2", "mae_tiny@4"]
+    assert found.weights("dino_tiny@0") == []
+    assert found.untrained("dino_tiny@0") == found.pretrain_settings("dino_tiny")
+    assert found.untrained("dino_tiny@1") is found.untrained("tres50") is None
+    pretrained = found.config.pretrain.runs["dino_tiny"].model_copy(update={"init": "pretrained"})
+    runs = {**found.config.pretrain.runs, "dino_tiny": pretrained}
+    null = Jobs(found.config.model_copy(update={"pretrain": found.config.pretrain.model_copy(update={"runs": runs})})).untrained(
+        "dino_tiny@0"
+    )
+    assert null is not None
+    assert null.run.init == "random"
+
+
+def test_the_number_of_neighbours_is_not_in_the_samples_settings(tmp_path: Path) -> None:
+    assert jobs(tmp_path).quality_sample_settings() == jobs(tmp_path, quality={"neighbours": 7}).quality_sample_settings()
+    assert jobs(tmp_path).quality_sample_settings() != jobs(tmp_path, quality={"version": 2}).quality_sample_settings()
+
+
 def test_only_masks_that_are_there_are_inputs(tmp_path: Path) -> None:
     (tmp_path / "drawn.geojson").write_text("{}")
     masked = SLIDES.assign(mask=[str(tmp_path / "drawn.geojson"), str(tmp_path / "none.geojson"), *[""] * 38])
@@ -83,6 +104,7 @@ def test_only_masks_that_are_there_are_inputs(tmp_path: Path) -> None:
 def test_random_weights_show_in_labels(tmp_path: Path) -> None:
     labels = jobs(tmp_path).figures_settings().labels
     assert labels["tres50"] == "tres50 (random weights)"
+    assert labels["dino_tiny@0"] == "dino_tiny@0 (random weights)"
     assert labels["dino_tiny@1"] == "dino_tiny@1"
 
 

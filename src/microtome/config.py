@@ -119,6 +119,24 @@ class Features(Section):
     encoders: dict[Name, Encoder]
 
 
+class QualitySample(Section):
+    """The sample of tiles on which encoders are judged without the tasks' labels."""
+
+    version: int
+    tiles: Annotated[int, Field(ge=2)]
+    tiles_per_slide: Count
+
+
+class Quality(QualitySample):
+    """How they are judged there."""
+
+    neighbours: Count
+
+    def sample_only(self) -> QualitySample:
+        """What the sample follows from."""
+        return QualitySample.model_validate(self.model_dump(exclude={"neighbours"}))
+
+
 class Task(Section):
     """A slide-level task: `table` has the columns slide and target; the rest is what the paper's table 1 states."""
 
@@ -174,6 +192,7 @@ class Config(Section):
     schedule: Schedule
     pretrain: Pretrain
     features: Features
+    quality: Quality
     splits: Splits
     gma: Gma
     figures: Figures

@@ -5,6 +5,7 @@ the rows and settings that change its own bytes: so a new slide, task or encoder
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import pandas as pd
 
 from microtome.cohort import digests, read_slides, select, shard_name, shard_of
 from microtome.config import Config, Encoder, RunEncoder
+from microtome.runs import base_name
 from microtome.settings import (
     CohortSettings,
     EncoderSettings,
     FiguresSettings,
     GmaSettings,
     PretrainSettings,
+    QualitySampleSettings,
     ScheduleSettings,
     SplitsSettings,
     TablesSettings,
@@ -40,6 +43,7 @@ class Jobs:
         self.feature_shards = [shard_name(number, config.features.shards) for number in range(config.features.shards)]
         self.tasks = {name: self._task_slides(task.table) for name, task in config.tasks.items()}
         self.encoders = dict(_encoders(config))
+        self.with_nulls = dict(_with_nulls(self.encoders))
         self._digests = digests(self.slides, SLIDE_COLUMNS)
 
     def _task_slides(self, table: Path) -> pd.DataFrame:
@@ -91,9 +95,21 @@ class Jobs:
         return self._task_digests[(task, *columns)]
 
     def weights(self, encoder: str) -> list[str]:
-        """The file an encoder's weights come from: none for a timm model."""
-        settings, pseudo_epoch = self.encoders[encoder]
-        return [f"results/pretrain/{settings.run}/{pseudo_epoch}/encoder.safetensors"] if isinstance(settings, RunEncoder) else []
+        """The file an encoder's weights come from: none for a timm model, nor for the null of a run."""
+        settings, pseudo_epoch = self.with_nulls[encoder]
+        return (
+            [f"results/pretrain/{settings.run}/{pseudo_epoch}/encoder.safetensors"]
+            if isinstance(settings, RunEncoder) and pseudo_epoch
+            else []
+        )
+
+    def untrained(self, encoder: str) -> PretrainSettings | None:
+        """For the null of a run, what its random weights follow from; None for any other encoder."""
+        settings, pseudo_epoch = self.with_nulls[encoder]
+        if not isinstance(settings, RunEncoder) or pseudo_epoch:
+            return None
+        trained = self.pretrain_settings(settings.run)
+        return trained.model_copy(update={"run": trained.run.model_copy(update={"init": "random"})})
 
     def cohort_settings(self) -> CohortSettings:
         """For `cohort`."""
@@ -117,11 +133,15 @@ class Jobs:
         return PretrainSettings(seed=self.config.seed, run=self.config.pretrain.runs[run].recipe_only(), recipe=recipe)
 
     def encoder_settings(self, encoder: str) -> EncoderSettings:
-        """For `features`."""
+        """For `features` and `quality`."""
         features = self.config.features
         return EncoderSettings(
-            seed=self.config.seed, name=encoder, encoder=self.encoders[encoder][0], precision=features.precision, dtype=features.dtype
+            seed=self.config.seed, name=encoder, encoder=self.with_nulls[encoder][0], precision=features.precision, dtype=features.dtype
         )
+
+    def quality_sample_settings(self) -> QualitySampleSettings:
+        """For `quality_sample`."""
+        return QualitySampleSettings(seed=self.config.seed, quality=self.config.quality.sample_only())
 
     def splits_settings(self) -> SplitsSettings:
         """For `splits`."""
@@ -141,11 +161,11 @@ class Jobs:
         return TablesSettings(tasks=self.config.tasks, labels=self._labels())
 
     def _labels(self) -> dict[str, str]:
-        return {name: self._label(name) for name in self.encoders}
+        return {name: self._label(name) for name in self.with_nulls}
 
     def _label(self, encoder: str) -> str:
-        settings, _ = self.encoders[encoder]
-        random = not isinstance(settings, RunEncoder) and settings.weights == "random"
+        settings, pseudo_epoch = self.with_nulls[encoder]
+        random = pseudo_epoch == 0 if isinstance(settings, RunEncoder) else settings.weights == "random"
         return f"{encoder} (random weights)" if random else encoder
 
 
@@ -159,3 +179,14 @@ def _encoders(config: Config) -> list[tuple[str, tuple[Encoder, int | None]]]:
         else:
             found.append((name, (encoder, None)))
     return found
+
+
+def _with_nulls(encoders: Mapping[str, tuple[Encoder, int | None]]) -> Iterator[tuple[str, tuple[Encoder, int | None]]]:
+    """The encoders, and before the first checkpoint of each run `<name>@0`: the same architecture with random weights."""
+    seen = set()
+    for encoder, (settings, pseudo_epoch) in encoders.items():
+        name = base_name(encoder)
+        if pseudo_epoch is not None and name not in seen:
+            seen.add(name)
+            yield f"{name}@0", (settings.model_copy(update={"pseudo_epochs": ()}), 0)
+        yield encoder, (settings, pseudo_epoch)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from microtome.config import Cohort, Encoder, Figures, Gma, Grid, Reader, Schedule, Splits, Task, Tiles, Tissue
+from microtome.config import Cohort, Encoder, Figures, Gma, Grid, QualitySample, Reader, Schedule, Splits, Task, Tiles, Tissue
 from microtome.recipes import Recipe, RunRecipe
 from microtome.section import Section
 
@@ -52,6 +52,13 @@ class EncoderSettings(Section):
     encoder: Encoder
     precision: Literal["fp32", "bf16", "fp16"]
     dtype: Literal["float32", "float16"]
+
+
+class QualitySampleSettings(Section):
+    """What changes the sample of tiles that judges encoders, beside the tiles."""
+
+    seed: int
+    quality: QualitySample
 
 
 class SplitsSettings(Section):
