@@ -16,6 +16,7 @@ include: "rules/quality.smk"
 include: "rules/benchmark.smk"
 include: "rules/figures.smk"
 include: "rules/comparisons.smk"
+include: "rules/pictures.smk"
 include: "rules/report.smk"
 
 
@@ -31,6 +32,7 @@ localrules:
     figure_differences,
     figure_roc,
     figure_balance,
+    figure_gallery,
     overlap,
     tables,
     report,

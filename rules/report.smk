@@ -81,7 +81,7 @@ rule report:
     input:
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
         tables=expand("results/tables/{table}.html", table=TABLES),
-        captions=expand(os.path.join(workflow.basedir, "rules/captions/{caption}.rst"), caption=["workflow", *FIGURES, *TABLES]),
+        captions=expand(os.path.join(workflow.basedir, "rules/captions/{caption}.rst"), caption=CAPTIONS),
     output:
         "results/report.html",
     log:

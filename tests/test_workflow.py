@@ -34,6 +34,7 @@ def test_figures_tables_and_report_are_there(checkout: Checkout) -> None:
         assert (checkout.folder / f"results/figures/{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (checkout.folder / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert len(pd.read_csv(checkout.folder / f"results/figures/{name}.csv"))
+    assert sorted(path.name for path in checkout.folder.glob("results/figures/gallery/*.png")) == ["dino_tiny.png", "mae_tiny.png"]
     report = (checkout.folder / "results/report.html").read_text()
     assert all(name in report for name in ("pretraining.png", "convergence.png", "checkpoints.png", "auc.html"))
 
@@ -75,7 +76,7 @@ def test_what_changes_no_bytes_reruns_nothing(checkout: Checkout) -> None:
 
 def test_a_longer_run_trains_only_the_new_pseudo_epochs(checkout: Checkout) -> None:
     longer = checkout.jobs({"pretrain": {"runs": {"dino_tiny": {"pseudo_epochs": 4}}}})
-    assert longer == {"schedule": 2, "pretrain": 2, "figure_pretraining": 1, **REPORT}
+    assert longer == {"schedule": 2, "pretrain": 2, "figure_pretraining": 1, "figure_gallery": 1, **REPORT}
 
 
 def test_a_new_encoder_runs_its_own_jobs(checkout: Checkout) -> None:

@@ -46,6 +46,17 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def mapped_state(path: Path) -> dict[str, Any]:
+    """A state mapped into memory, for who needs a part of it: gigabytes are neither read nor checked, only whether its end is there.
+
+    Raises:
+        DamagedStateError: it is cut off.
+    """
+    checksum(path)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return state
+
+
 def checksum(path: Path, verify: bool = False) -> str:
     """The checksum that a state carries.
 

@@ -175,6 +175,7 @@ class Figures(Section):
 
     bootstrap: Count
     single_runs: bool
+    gallery_tiles: Count
 
 
 class Config(Section):

@@ -1,30 +1,59 @@
-"""What a model sees: a picture of the augmented views that DINO is given, or of what MAE reconstructs from a quarter of the patches.
+"""What a run's network sees: the augmented views that DINO is given, or what MAE reconstructs from the patches it keeps.
 
-A row is a tile, the first ones of a schedule. DINO: the tile, its global views, its local views. MAE: the crop, what is kept of it, and
-that with the model's reconstruction of the rest.
+A row is a tile as training takes it, with the same crops, colours and masks; the tiles are evenly spread over the schedule. Every pixel of a
+picture is drawn as `factor` x `factor` pixels of the page, so that sizes compare. Images are float [n, 3, s, s] in 0..1.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
+from matplotlib.figure import Figure
 
 from microtome import resume
 from microtome.algorithm import Tiles
-from microtome.atomic import atomic_path
+from microtome.atomic import write_text
+from microtome.checkpoint import mapped_state
 from microtome.command_line import run
 from microtome.dino import DinoAlgorithm
+from microtome.figure_style import DPI, ONE_COLUMN_MM, save, style
 from microtome.loader import steps_in, tile_batches
 from microtome.mae import MaeAlgorithm, mask_of, patchify, unpatchify
 from microtome.pretrain import build_algorithm
+from microtome.schedule_file import Schedule
 from microtome.section import Rgb
 from microtome.settings import PretrainSettings
+from microtome.tile_sheet import GAP_PX, LINE_PX, page, put, text_px, write
 from microtome.training_schedules import Length
 
-GAP_PX = 4
+HEADER_PX = 2 * LINE_PX + GAP_PX
+MOST = 9  # pixels of the page for one of a picture, along a side
+
+
+@dataclass(frozen=True)
+class Column:
+    """Pictures of one kind, `images` [views][n, 3, s, s]; `stacked` of them are drawn one under the other, the next ones beside."""
+
+    label: str
+    images: list[torch.Tensor]
+    stacked: int = 1
+
+    @property
+    def side_px(self) -> int:
+        """Of a picture, in its own pixels."""
+        return int(self.images[0].shape[-1])
+
+    @property
+    def header(self) -> list[str]:
+        """What stands above."""
+        return [self.label, f"{self.side_px} px"]
+
+    def width_px(self, factor: int) -> int:
+        """Of the column: of its pictures, or of its header where that is wider."""
+        beside = -(-len(self.images) // self.stacked)
+        return max(beside * (factor * self.side_px + GAP_PX) - GAP_PX, text_px(self.header))
 
 
 def shown(images: torch.Tensor, mean: Rgb, std: Rgb) -> torch.Tensor:
@@ -32,15 +61,20 @@ def shown(images: torch.Tensor, mean: Rgb, std: Rgb) -> torch.Tensor:
     return (images * torch.tensor(std).view(3, 1, 1) + torch.tensor(mean).view(3, 1, 1)).clamp(0, 1)
 
 
-def dino_columns(algorithm: DinoAlgorithm, tiles: Tiles) -> list[torch.Tensor]:
-    """The views [n, 3, s, s] of the tiles, the global ones first."""
+def dino_columns(algorithm: DinoAlgorithm, tiles: Tiles) -> list[Column]:
+    """The global views, and beside them the local ones, as many in a pile as are as high as a global one."""
     n, recipe = len(tiles.positions), algorithm.recipe
-    views = [view for crops in algorithm.prepare(tiles).crops for view in crops.reshape(-1, n, *crops.shape[1:])]
-    return [shown(view, recipe.mean, recipe.std) for view in views]
+    wide, *local = [
+        [shown(view, recipe.mean, recipe.std) for view in crops.reshape(-1, n, *crops.shape[1:])]
+        for crops in algorithm.prepare(tiles).crops
+    ]
+    columns = [Column(f"global {number}", [view]) for number, view in enumerate(wide, 1)]
+    stacked = max(1, recipe.global_crops_px // recipe.local_crops_px)
+    return columns + [Column(f"local 1–{len(views)}" if len(views) > 1 else "local", views, stacked) for views in local]
 
 
 @torch.no_grad()
-def mae_columns(algorithm: MaeAlgorithm, tiles: Tiles) -> list[torch.Tensor]:
+def mae_columns(algorithm: MaeAlgorithm, tiles: Tiles) -> list[Column]:
     """Crop, kept patches, and these with the rest reconstructed. The targets' own mean and contrast undo `norm_pix_loss`."""
     prepared = algorithm.prepare(tiles)
     patches = patchify(prepared.images, algorithm.patch)
@@ -48,31 +82,65 @@ def mae_columns(algorithm: MaeAlgorithm, tiles: Tiles) -> list[torch.Tensor]:
     if algorithm.recipe.norm_pix_loss:
         predicted = predicted * (patches.var(dim=-1, keepdim=True) + 1e-6) ** 0.5 + patches.mean(dim=-1, keepdim=True)
     removed = mask_of(prepared.order, algorithm.kept)[:, :, None]
-    columns = [patches, patches * (1 - removed), patches * (1 - removed) + predicted * removed]
-    return [shown(unpatchify(column, algorithm.patch), algorithm.recipe.mean, algorithm.recipe.std) for column in columns]
+    kinds = {"crop": patches, "kept": patches * (1 - removed), "reconstructed": patches * (1 - removed) + predicted * removed}
+    mean, std = algorithm.recipe.mean, algorithm.recipe.std
+    return [Column(label, [shown(unpatchify(kind, algorithm.patch), mean, std)]) for label, kind in kinds.items()]
 
 
-def table(columns: list[torch.Tensor], px: int) -> NDArray[np.uint8]:
-    """Images of columns [n, 3, s, s] side by side, a row a tile, each `px` wide: uint8 [height, width, 3] on white."""
-    resized = [F.interpolate(column, size=(px, px), mode="nearest") for column in columns]
-    cells = [F.pad(column, [0, GAP_PX, 0, GAP_PX], value=1.0) for column in resized]
-    rows = torch.cat([torch.cat(list(row), dim=2) for row in zip(*cells, strict=True)], dim=1)
-    pixels: NDArray[np.uint8] = (255 * rows.permute(1, 2, 0)).round().byte().numpy()
-    return pixels
+def _width_px(columns: list[Column], factor: int) -> int:
+    return sum(column.width_px(factor) + 2 * GAP_PX for column in columns)
 
 
-def figure_gallery(schedule: Path, pseudo_epoch: int, state: Path, png: Path, tiles: int, settings: PretrainSettings) -> None:
-    """Draw the gallery of the run whose `state` is that at the end of `pseudo_epoch`, for the first `tiles` tiles of its `schedule`."""
+def draw(columns: list[Column]) -> Figure:
+    """The page: a row a tile, a column a kind of picture, about as wide as a journal's column or, where pixels ask for it, wider."""
+    limit_px = ONE_COLUMN_MM / 25.4 * DPI
+    factor = max((factor for factor in range(1, MOST) if _width_px(columns, factor) <= limit_px), default=1)
+    tiles, row_px = len(columns[0].images[0]), factor * max(column.side_px for column in columns) + GAP_PX
+    with style():
+        figure = page(_width_px(columns, factor), HEADER_PX + tiles * row_px)
+        left_px = GAP_PX
+        for column in columns:
+            for line, text in enumerate(column.header, 1):
+                write(figure, text, left_px, line * LINE_PX, color=["black", "0.4"][line - 1])
+            for number, view in enumerate(column.images):
+                beside, below = divmod(number, column.stacked)
+                step_px = factor * column.side_px + GAP_PX
+                for row, image in enumerate(view):
+                    top_px = HEADER_PX + row * row_px + below * step_px
+                    put(figure, image.permute(1, 2, 0).numpy(), left_px + beside * step_px, top_px, factor)
+            left_px += column.width_px(factor) + 2 * GAP_PX
+    return figure
+
+
+def read_tiles(schedule: Path, count: int, pseudo_epoch: int, max_replaced: int) -> Tiles:
+    """`count` tiles, evenly spread over the schedule; one that cannot be read is replaced as in training, where that is allowed."""
+    positions = np.linspace(0, len(Schedule(schedule)), count, endpoint=False).astype(np.int64)
+    single = [next(tile_batches(schedule, 1, 0, 1, position, 1, 0, max_replaced)).images for position in positions.tolist()]
+    return Tiles(torch.cat(single), positions, pseudo_epoch)
+
+
+def figure_gallery(
+    schedule: Path,
+    pseudo_epoch: int,
+    state: Path,
+    pdf: Path,
+    png: Path,
+    csv: Path,
+    tiles: int,
+    max_replaced_tiles: int,
+    settings: PretrainSettings,
+) -> None:
+    """Draw `tiles` tiles of a `schedule` for the run whose `state` is that at the end of `pseudo_epoch`, and name them in `csv`."""
     length = Length(steps_in(schedule, settings.run.global_batch), settings.run.schedule_epochs)
     algorithm = build_algorithm(settings, length)
     job = resume.Job(pseudo_epoch + 1, schedule, settings.run.global_batch, length, state.parent, settings.json_text(), "")
-    algorithm.load_state_dict(resume.end_of(state, job)["algorithm"])
-    batch = next(tile_batches(schedule, tiles, 0, 1, 0, tiles, 0))
-    some = Tiles(batch.images, batch.positions.numpy(), pseudo_epoch)
-    whole = batch.images.permute(0, 3, 1, 2).float() / 255
-    columns = [whole, *(dino_columns(algorithm, some) if isinstance(algorithm, DinoAlgorithm) else mae_columns(algorithm, some))]
-    with atomic_path(png) as part:
-        Image.fromarray(table(columns, algorithm.crop_px)).save(part, "PNG")
+    algorithm.load_state_dict(resume.end_of(state, job, mapped_state)["algorithm"])
+    some = read_tiles(schedule, tiles, pseudo_epoch, max_replaced_tiles)
+    seen = dino_columns(algorithm, some) if isinstance(algorithm, DinoAlgorithm) else mae_columns(algorithm, some)
+    save(draw([Column("tile", [some.images.permute(0, 3, 1, 2) / 255]), *seen]), pdf, png)
+    rows = [(position, Schedule(schedule)[position]) for position in some.positions.tolist()]
+    named = [{"position": position, "slide": Path(tile.tar).stem, "tile": tile.tile} for position, tile in rows]
+    write_text(csv, pd.DataFrame(named).to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Where a pseudo-epoch starts: at the newest whole state in its work folder, else at the end of the pseudo-epoch before, else anew."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ def unfinished(job: Job) -> tuple[dict[str, Any], Path] | None:
     return None
 
 
-def end_of(previous: Path, job: Job) -> dict[str, Any]:
-    """The state at the end of the pseudo-epoch before.
+def end_of(previous: Path, job: Job, load: Callable[[Path], dict[str, Any]] = load_state) -> dict[str, Any]:
+    """The state at the end of the pseudo-epoch before, as `load` reads it.
 
     Raises:
         UserError: it is not there, damaged, of another recipe or of another pseudo-epoch.
@@ -47,7 +48,7 @@ def end_of(previous: Path, job: Job) -> dict[str, Any]:
     if not previous.is_file():
         raise UserError(f"{previous}: no such state. Pseudo-epoch {job.number} goes on from that of pseudo-epoch {job.number - 1}.")
     try:
-        state = load_state(previous)
+        state = load(previous)
     except DamagedStateError as error:
         raise UserError(f"{error}: truncated or damaged. {remedy}") from None
     for what, found, expected in (

@@ -1,0 +1,44 @@
+# The figures in which a person sees tiles. PDF and PNG, each with a CSV that says which tiles they are.
+# in:  results/schedule, results/pretrain, results/tiles
+# out: results/figures
+
+
+rule figure_gallery:
+    "Tiles as a run's network sees them: DINO's augmented views, or what MAE reconstructs from the patches it keeps."
+
+    # The code of training is no input here, either: what a view is belongs to the recipe and its version.
+    input:
+        schedule=lambda wildcards: f"results/schedule/{CONFIG.pretrain.runs[wildcards.run].pseudo_epochs}.arrow",
+        state=lambda wildcards: f"results/pretrain/{wildcards.run}/{CONFIG.pretrain.runs[wildcards.run].pseudo_epochs}/state.pt",
+        code=code("figure_gallery", "figure_style", "tile_sheet"),
+    output:
+        pdf="results/figures/gallery/{run}.pdf",
+        png=report(
+            "results/figures/gallery/{run}.png",
+            caption="captions/gallery.rst",
+            category="Pretraining",
+            labels={"figure": "Gallery of {run}"},
+        ),
+        csv="results/figures/gallery/{run}.csv",
+    log:
+        "logs/figures/gallery/{run}.log",
+    benchmark:
+        "benchmarks/figures/gallery/{run}.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        pseudo_epoch=lambda wildcards: CONFIG.pretrain.runs[wildcards.run].pseudo_epochs,
+        tiles=CONFIG.figures.gallery_tiles,
+        settings=lambda wildcards: JOBS.pretrain_settings(wildcards.run).json_text(),
+    shell:
+        "python -m microtome.figure_gallery"
+        " --schedule {input.schedule}"
+        " --pseudo-epoch {params.pseudo_epoch}"
+        " --state {input.state}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --tiles {params.tiles}"
+        f" --max-replaced-tiles {CONFIG.pretrain.max_replaced_tiles}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
