@@ -1,7 +1,7 @@
 """What a run's network sees: the augmented views that DINO is given, or what MAE reconstructs from the patches it keeps.
 
-A row is a tile as training takes it, with the same crops, colours and masks; the tiles are evenly spread over the schedule. Every pixel of a
-picture is drawn as `factor` x `factor` pixels of the page, so that sizes compare. Images are float [n, 3, s, s] in 0..1.
+A row is a tile as training takes it, with the same crops, colours and masks; the tiles are evenly spread over the schedule. Every pixel of
+a picture is drawn as `factor` x `factor` pixels of the page, so that sizes compare. Images are float [n, 3, s, s] in 0..1.
 """
 
 from dataclasses import dataclass
