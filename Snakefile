@@ -42,3 +42,11 @@ rule all:
     "Everything: the report holds the figures, the tables and what they were made with."
     input:
         "results/report.html",
+
+
+onstart:
+    FAILURE_PAGE.unlink(missing_ok=True)
+
+
+onerror:
+    print(postmortem(workflow, FAILURE_PAGE, log), file=sys.stderr)

@@ -14,6 +14,7 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(SOURCE)}; ")
 from microtome.config import load_config
 from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
 from microtome.errors import UserError
+from microtome.postmortem import FAILURE_PAGE, postmortem
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 
