@@ -4,6 +4,8 @@
 #
 # Code is no input here: a comment must not cost weeks. A change that should retrain raises the recipe's `version`.
 
+EVENTS = " --events results/pretrain/{wildcards.run}/events" if CONFIG.pretrain.tensorboard else ""
+
 
 rule pretrain:
     "One pseudo-epoch of a run; its encoder can be evaluated while the next one trains."
@@ -60,6 +62,7 @@ rule pretrain:
         f" --max-replaced-tiles {CONFIG.pretrain.max_replaced_tiles}"
         " --workers {resources.cpus}"
         f" --compiled {CONFIG.pretrain.compile}"
+        f"{EVENTS}"
         f" --monitor {in_command(CONFIG.pretrain.monitor)}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"

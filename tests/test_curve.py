@@ -1,9 +1,11 @@
 """The curve: rows on a grid of steps, the mean loss since the row before, and the same file after a resume."""
 
 import csv
+import time
 from pathlib import Path
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from microtome.curve import COLUMNS, Curve
 from microtome.training_schedules import Rates
@@ -51,3 +53,34 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     add(curve, 1, 7)
     assert len(curve.rows) == 7
     assert list(tmp_path.iterdir()) == []
+
+
+def events_of(file: Path) -> list[Event]:
+    """The records of a TensorBoard file: length (8 bytes), its checksum (4), the event, its checksum (4)."""
+    data, found = file.read_bytes(), []
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        found.append(Event.FromString(data[12 : 12 + size]))
+        data = data[16 + size :]
+    return found
+
+
+def test_tensorboard_sees_each_row_once_after_a_resume(tmp_path: Path) -> None:
+    events = tmp_path / "events"
+    first = Curve(tmp_path / "curve.csv", [], [], every=3, events=events)
+    add(first, 1, 4)
+    state = (list(first.rows), list(first.losses))
+    add(first, 5, 6)  # a row that no state knows of
+    time.sleep(1.1)  # a file of events is named by its second
+    second = Curve(tmp_path / "curve.csv", *state, every=3, events=events)
+    add(second, 5, 7)
+    shown: dict[int, float] = {}
+    for file in sorted(events.iterdir()):
+        for event in events_of(file):
+            if event.session_log.status == SessionLog.START:  # TensorBoard forgets earlier events of this step and later
+                shown = {step: loss for step, loss in shown.items() if step < event.step}
+            for value in event.summary.value:
+                if value.tag == "loss":
+                    assert event.step not in shown
+                    shown[event.step] = value.simple_value
+    assert shown == pytest.approx({int(row["step"]): float(row["loss"]) for row in read(tmp_path / "curve.csv")})

@@ -80,8 +80,9 @@ def steps_done(values: dict[str, Any]) -> int:
 def test_pseudo_epochs_go_on_from_one_another(algorithm: str, schedules: list[Path], tmp_path: Path) -> None:
     settings = small_settings(algorithm)
     for epoch in (1, 2):
-        pretrain(**arguments(tmp_path, schedules[epoch - 1], settings, epoch))
+        pretrain(**arguments(tmp_path, schedules[epoch - 1], settings, epoch), events=tmp_path / "events")
         assert sorted(path.name for path in (tmp_path / str(epoch)).iterdir()) == ["curve.csv", "encoder.safetensors", "state.pt"]
+    assert list((tmp_path / "events").iterdir())
     first, second = rows(tmp_path / "1/curve.csv"), rows(tmp_path / "2/curve.csv")
     assert [int(row["step"]) for row in first + second] == list(range(1, 2 * STEPS + 1))
     assert [float(row["tiles_seen"]) for row in second] == [BATCH * step for step in range(STEPS + 1, 2 * STEPS + 1)]

@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from microtome.atomic import atomic_path
 from microtome.training_schedules import Rates
@@ -37,10 +38,13 @@ class Curve:
         rows: those of a state that is resumed.
         losses: of the steps since the last of them.
         every: steps a row.
+        events: folder in which TensorBoard finds the rows, too, each once: a resumed job shows those of its state again.
     """
 
-    def __init__(self, path: Path | None, rows: list[Row], losses: list[float], every: int) -> None:
+    def __init__(self, path: Path | None, rows: list[Row], losses: list[float], every: int, events: Path | None = None) -> None:
         self.path, self.rows, self.losses, self.every = path, rows, losses, every
+        self._events: Any = None
+        self._folder = events if path is not None else None
         if path is not None:
             self.write(path)
 
@@ -57,6 +61,22 @@ class Curve:
         if self.path is not None:
             with self.path.open("a", newline="") as file:
                 _writer(file).writerow(self.rows[-1])
+        if self._folder is not None:
+            self._show(self._folder, last)
+
+    def _show(self, folder: Path, last: bool) -> None:
+        new = self.rows[-1:]
+        if self._events is None:
+            from tensorboardX import SummaryWriter  # few want it, and it takes its time
+
+            new = self.rows
+            self._events = SummaryWriter(str(folder), purge_step=int(new[0]["step"] or 0))  # TensorBoard forgets what it had from there on
+        for row in new:
+            for name, value in row.items():
+                if value is not None and name != "step":
+                    self._events.add_scalar(name, value, int(row["step"] or 0))
+        if last:
+            self._events.close()
 
     def write(self, path: Path) -> None:
         """Write all rows to `path`, whole or not at all."""

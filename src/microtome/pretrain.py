@@ -31,7 +31,9 @@ def build_algorithm(settings: PretrainSettings, length: Length) -> DinoAlgorithm
     return MaeAlgorithm(settings.recipe, settings.run, length, settings.seed)
 
 
-def job_of(settings: PretrainSettings, schedule: Path, previous: Path | None, pseudo_epoch: int, work: Path) -> resume.Job:
+def job_of(
+    settings: PretrainSettings, schedule: Path, previous: Path | None, pseudo_epoch: int, work: Path, events: Path | None = None
+) -> resume.Job:
     """What is to be trained, with the texts that a state must match."""
     batch = settings.run.global_batch
     length = Length(steps_in(schedule, batch), settings.run.schedule_epochs)
@@ -42,7 +44,7 @@ def job_of(settings: PretrainSettings, schedule: Path, previous: Path | None, ps
             digests.append(checksum(previous))
         except DamagedStateError:
             digests.append("damaged")  # a state in `work` may still finish the pseudo-epoch; else it is an error with a remedy
-    return resume.Job(pseudo_epoch, schedule, batch, length, work, settings.json_text(), " ".join(digests))
+    return resume.Job(pseudo_epoch, schedule, batch, length, work, settings.json_text(), " ".join(digests), events)
 
 
 def card(settings: PretrainSettings, algorithm: DinoAlgorithm | MaeAlgorithm, job: resume.Job) -> dict[str, Any]:
@@ -99,13 +101,16 @@ def pretrain(
     monitor: Monitor,
     settings: PretrainSettings,
     previous: Path | None = None,
+    events: Path | None = None,
 ) -> None:
     """Train pseudo-epoch `pseudo_epoch` on the tiles of `schedule`. Only `settings` and the tiles determine the weights.
+
+    `events`: folder of TensorBoard events of the whole run.
 
     Raises:
         UserError: the state before is damaged or of another run; and all that `PseudoEpoch.train` raises.
     """
-    job = job_of(settings, schedule, previous, pseudo_epoch, work)
+    job = job_of(settings, schedule, previous, pseudo_epoch, work, events)
     with processes() as team:
         algorithm = build_algorithm(settings, job.length).to(team.device)
         trainer = Trainer(algorithm, team, settings.run.precision, settings.run.global_batch, compiled)

@@ -46,7 +46,7 @@ class PseudoEpoch:
         self.step = int(here["step"]) if here else 0  # finished ones
         rows, losses = (here["rows"], here["losses"]) if here else ([], [])
         path = job.work / "curve.csv" if self.processes.rank == 0 else None
-        self.curve = Curve(path, rows, losses, every=-(-job.length.steps_per_epoch // ROWS))
+        self.curve = Curve(path, rows, losses, -(-job.length.steps_per_epoch // ROWS), job.events)
         if state:
             self.algorithm.load_state_dict(state["algorithm"])
             trainer.optimizer.load_state_dict(state["optimizer"])

@@ -99,6 +99,7 @@ class Pretrain(Section):
     max_batch_per_process: Count
     max_replaced_tiles: Annotated[int, Field(ge=0)]
     compile: bool
+    tensorboard: bool
     monitor: Monitor
     recipes: dict[Name, Recipe]
     runs: dict[Name, Run]

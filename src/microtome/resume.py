@@ -22,6 +22,7 @@ class Job:
     work: Path
     settings: str  # of seed, run and recipe, as JSON
     inputs: str  # digests of the schedule and of the state before
+    events: Path | None = None  # the folder of the run's TensorBoard events, if they are wanted
 
 
 def unfinished(job: Job) -> tuple[dict[str, Any], Path] | None:
