@@ -3,12 +3,17 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from microtome.errors import UserError
+from microtome.pretrain import build_algorithm
+from microtome.training_schedules import Length
 from microtome.vision_models import backbone, normalization
+from tests.training import small_settings
 
 
 @pytest.mark.parametrize(("name", "millions"), [("vit_small_patch16_224", 21.7), ("vit_large_patch16_224", 303.3)])
@@ -62,3 +67,29 @@ def test_weights_that_cannot_be_fetched_are_an_error_with_a_remedy(tmp_path) -> 
     assert done.returncode != 0
     assert "UserError: The published weights of 'resnet18.a1_in1k' could not be had" in done.stderr
     assert "weights: random" in done.stderr
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """Weights of vit_tiny where the Hugging Face hub's cache would hold them once fetched; returns them."""
+    model = backbone("vit_tiny_patch16_224", pretrained=False, seed=7)
+    weights = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+    head = {"head.weight": torch.zeros(1000, 192), "head.bias": torch.zeros(1000)}
+    repository = tmp_path / "models--timm--vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0123456789abcdef")
+    (repository / "snapshots" / "0123456789abcdef").mkdir(parents=True)
+    save_file({**weights, **head}, repository / "snapshots" / "0123456789abcdef" / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return weights
+
+
+@pytest.mark.parametrize("algorithm", ["dino", "mae"])
+def test_a_run_starts_from_published_weights(algorithm: str, hub_cache: dict[str, torch.Tensor]) -> None:
+    settings = small_settings(algorithm)
+    run = settings.run.model_copy(update={"init": "pretrained", "model": "vit_tiny_patch16_224"})
+    encoder = build_algorithm(settings.model_copy(update={"run": run}), Length(4, 2)).encoder.state_dict()
+    same = [name for name, value in hub_cache.items() if encoder[name].shape == value.shape and torch.equal(encoder[name], value)]
+    assert set(hub_cache) - set(same) <= {"pos_embed"}  # which is of another image size, or MAE's own
+    assert len(same) > 140
