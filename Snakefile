@@ -35,6 +35,7 @@ localrules:
     figure_gallery,
     overlap,
     tables,
+    methods,
     report,
 
 

@@ -70,5 +70,5 @@ GMA = JOBS.gma_settings().json_text()
 OVERLAYS = f"--configfile {shlex.join(map(str, workflow.overwrite_configfiles))}" if workflow.overwrite_configfiles else ""
 FIGURES = ["pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "balance"]
 FIGURES += [f"gallery/{run}" for run in CONFIG.pretrain.runs]
-TABLES = ["auc", "attrition", "cohort", "tasks", "overlap", "left"]
+TABLES = ["auc", "methods", "attrition", "cohort", "tasks", "overlap", "left"]
 CAPTIONS = ["workflow", *dict.fromkeys(figure.split("/")[0] for figure in FIGURES), *TABLES]

@@ -16,8 +16,8 @@ rule figure_gallery:
         png=report(
             "results/figures/gallery/{run}.png",
             caption="captions/gallery.rst",
-            category="Pretraining",
-            labels={"figure": "Gallery of {run}"},
+            category="5 Pretraining",
+            labels={"result": "3 Gallery of {run}"},
         ),
         csv="results/figures/gallery/{run}.csv",
     log:

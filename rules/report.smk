@@ -76,6 +76,33 @@ rule tables:
         " > {log} 2>&1"
 
 
+rule methods:
+    "Every setting that was used, the cards of the trained encoders, and the versions of the software."
+    input:
+        weights=[f"results/pretrain/{run}/{CONFIG.pretrain.runs[run].pseudo_epochs}/encoder.safetensors" for run in CONFIG.pretrain.runs],
+        code=code("methods", "table_files", "software", "config", "recipes"),
+    output:
+        html=report(
+            "results/tables/methods.html", caption="captions/methods.rst", category="2 Methods", labels={"table": "Settings and software"}
+        ),
+        files=expand("results/tables/methods.{kind}", kind=["csv", "md", "tex"]),
+    log:
+        "logs/tables/methods.log",
+    benchmark:
+        "benchmarks/tables/methods.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=CONFIG.json_text(),
+        folder=lambda wildcards, output: os.path.dirname(output.html),
+    shell:
+        "python -m microtome.methods"
+        " --weights {input.weights}"
+        " --folder {params.folder}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
 rule report:
     "One HTML file that holds the figures and tables with their captions, and how each was made."
     input:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from microtome.checkpoint import load_state, save_state
 from microtome.errors import UserError
-from microtome.pretrain import commit, pretrain
+from microtome.pretrain import pretrain
 from microtome.settings import PretrainSettings
 from microtome.vision_models import timm
 from tests.training import SILENT, drawn_tile, flags, make_schedules, small_settings, start
@@ -105,13 +105,6 @@ def test_the_encoder_says_what_it_is_and_loads_into_timm(schedules: list[Path], 
     teacher = {name: value for name, value in load_state(tmp_path / "1/state.pt")["algorithm"].items() if "teacher.backbone" in name}
     assert all(torch.equal(value, teacher[f"teacher.backbone.{name}"]) for name, value in loaded.state_dict().items())
     assert set(load_file(path)) == set(loaded.state_dict())
-
-
-def test_the_commit_is_known_in_a_work_tree_and_nowhere_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    if (Path(__file__).parents[1] / ".git").exists():
-        assert re.fullmatch(r"[0-9a-f]{40}", commit() or "")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert commit() is None
 
 
 @pytest.mark.parametrize(("algorithm", "workers"), [("dino", 1), ("mae", 0)])

@@ -6,7 +6,6 @@ declared files appear at the end, by rename. Started by torchrun or Slurm as sev
 
 import hashlib
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from microtome.mae import MaeAlgorithm
 from microtome.pseudo_epoch import PseudoEpoch
 from microtome.recipes import Dino, Monitor
 from microtome.settings import PretrainSettings
+from microtome.software import commit
 from microtome.trainer import Trainer
 from microtome.training_schedules import Length
 
@@ -67,15 +67,6 @@ def card(settings: PretrainSettings, algorithm: DinoAlgorithm | MaeAlgorithm, jo
         "microtome": __version__,
         "commit": commit(),
     }
-
-
-def commit() -> str | None:
-    """The commit of this code, where it runs from a git work tree."""
-    git, here = shutil.which("git"), str(Path(__file__).parent)
-    if git is None:
-        return None
-    done = subprocess.run([git, "-C", here, "log", "-1", "--format=%H", "--", here], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
 
 
 def begin(job: resume.Job, trainer: Trainer, monitor: Monitor, max_replaced: int, previous: Path | None) -> PseudoEpoch:

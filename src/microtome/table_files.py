@@ -21,14 +21,17 @@ td { vertical-align: top; overflow-wrap: anywhere; } .number { text-align: right
 """
 
 
-def write_table(stem: Path, title: str, table: pd.DataFrame, shown: pd.DataFrame | None = None) -> None:
-    """Write `stem`.csv with `table`, and .md, .tex and .html with `shown`, which is the same table where it is not given."""
+Sections = Mapping[str, tuple[str, pd.DataFrame]]  # by heading: a line that says what it is, and the table
+
+
+def write_table(stem: Path, title: str, table: pd.DataFrame, shown: pd.DataFrame | None = None, sections: Sections | None = None) -> None:
+    """Write `stem`.csv with `table`, .md and .tex with `shown` (or the same table), .html with `sections` (or the table shown)."""
     shown = table if shown is None else shown
     for kind, text in {
         "csv": table.to_csv(index=False),
         "md": markdown(shown),
         "tex": latex(shown),
-        "html": page(title, {"": ("", shown)}),
+        "html": page(title, sections or {"": ("", shown)}),
     }.items():
         write_text(stem.with_name(f"{stem.name}.{kind}"), text)
 
@@ -55,7 +58,7 @@ def latex(table: pd.DataFrame) -> str:
     return "% \\usepackage{booktabs}\n" + cells(table).to_latex(index=False, escape=True, column_format=aligned)
 
 
-def page(title: str, tables: Mapping[str, tuple[str, pd.DataFrame]]) -> str:
+def page(title: str, tables: Sections) -> str:
     """An HTML page that fetches nothing: tables under their headings, each with a line that says what it is."""
     parts = [f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>']
     parts.append(f"<h1>{escape(title)}</h1>")
