@@ -19,7 +19,7 @@ rule figure_pretraining:
             "results/figures/pretraining.png",
             caption="captions/pretraining.rst",
             category="5 Pretraining",
-            labels={"figure": "1 Training loss"},
+            labels={"result": "1 Training loss"},
         ),
         csv="results/figures/pretraining.csv",
     log:
@@ -109,7 +109,7 @@ rule figure_balance:
             "results/figures/balance.png",
             caption="captions/balance.rst",
             category="5 Pretraining",
-            labels={"figure": "2 Balance of organs"},
+            labels={"result": "2 Balance of organs"},
         ),
         csv="results/figures/balance.csv",
     log:

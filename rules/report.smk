@@ -15,7 +15,7 @@ rule overlap:
             "results/tables/overlap.html",
             caption="captions/overlap.rst",
             category="3 Cohort",
-            labels={"table": "4 Overlap of tasks and pretraining"},
+            labels={"result": "4 Overlap of tasks and pretraining"},
         ),
         files=expand("results/tables/overlap.{kind}", kind=["csv", "md", "tex"]),
     log:
@@ -46,12 +46,12 @@ rule tables:
     output:
         auc=report("results/tables/auc.html", caption="captions/auc.rst", category="1 Results", labels={"result": "1 AUC (table)"}),
         attrition=report(
-            "results/tables/attrition.html", caption="captions/attrition.rst", category="3 Cohort", labels={"table": "1 Attrition"}
+            "results/tables/attrition.html", caption="captions/attrition.rst", category="3 Cohort", labels={"result": "1 Attrition"}
         ),
         cohort=report(
-            "results/tables/cohort.html", caption="captions/cohort.rst", category="3 Cohort", labels={"table": "2 Cohort by organ"}
+            "results/tables/cohort.html", caption="captions/cohort.rst", category="3 Cohort", labels={"result": "2 Cohort by organ"}
         ),
-        tasks=report("results/tables/tasks.html", caption="captions/tasks.rst", category="3 Cohort", labels={"table": "3 Tasks"}),
+        tasks=report("results/tables/tasks.html", caption="captions/tasks.rst", category="3 Cohort", labels={"result": "3 Tasks"}),
         left=report(
             "results/tables/left.html", caption="captions/left.rst", category="4 Data quality", labels={"result": "1 Slides that left"}
         ),
@@ -83,7 +83,7 @@ rule methods:
         code=code("methods", "table_files", "software", "config", "recipes"),
     output:
         html=report(
-            "results/tables/methods.html", caption="captions/methods.rst", category="2 Methods", labels={"table": "Settings and software"}
+            "results/tables/methods.html", caption="captions/methods.rst", category="2 Methods", labels={"result": "Settings and software"}
         ),
         files=expand("results/tables/methods.{kind}", kind=["csv", "md", "tex"]),
     log:
@@ -109,6 +109,7 @@ rule report:
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
         tables=expand("results/tables/{table}.html", table=TABLES),
         captions=expand(os.path.join(workflow.basedir, "rules/captions/{caption}.rst"), caption=CAPTIONS),
+        stylesheet=os.path.join(workflow.basedir, "rules/captions/report.css"),
     output:
         "results/report.html",
     log:
@@ -118,4 +119,7 @@ rule report:
     conda:
         "../envs/microtome.yaml"
     shell:
-        f"snakemake --snakefile {workflow.main_snakefile} {OVERLAYS} --nolock" " --report {output}" " > {log} 2>&1"
+        f"snakemake --snakefile {workflow.main_snakefile} {OVERLAYS} --nolock"
+        " --report {output}"
+        " --report-stylesheet {input.stylesheet}"
+        " > {log} 2>&1"

@@ -1,0 +1,113 @@
+"""The report as a reader sees it: in headless Chromium every result of every category opens, nothing is broken, and nothing is fetched."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from html import unescape
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.checkout import Checkout
+from tests.chromium import Chromium
+
+CATEGORIES = ["1 Results", "2 Methods", "3 Cohort", "4 Data quality", "5 Pretraining"]
+BROKEN = "[...document.images].filter(image => image.complete && !image.naturalWidth).length"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> None:
+    """Chromium is there: from the system's packages, where that is allowed."""
+    if not (os.environ.get("CI") == "true" or os.environ.get("MICROTOME_CHROMIUM") == "1"):
+        pytest.skip("installs Chromium on this machine: set MICROTOME_CHROMIUM=1 (or CI=true) to run it")
+    if shutil.which("chromium"):
+        return
+    if os.geteuid() != 0:
+        pytest.skip("Chromium is installed by root")
+    command = "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium"
+    subprocess.run(["bash", "-c", command], check=True, timeout=240, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def browser(chromium: None, tmp_path: Path) -> Iterator[Chromium]:
+    browser = Chromium(tmp_path / "profile")
+    yield browser
+    browser.close()
+
+
+def results_of(report: Path) -> dict[str, list[str]]:
+    """The paths of the results of each category, as they stand in the report."""
+    found = re.search(r"var categories = (\{.*\});", report.read_text())
+    assert found
+    return {category: list(chain.from_iterable(below.values())) for category, below in json.loads(found.group(1)).items()}
+
+
+def click(browser: Chromium, element: str) -> None:
+    """Click what a JavaScript expression finds, once it is there."""
+    browser.until(f"!!{element}")
+    browser.ask(f"{element}.click()")
+
+
+def link(text: str) -> str:
+    return f"[...document.querySelectorAll('li a')].find(a => a.innerText.trim() === {json.dumps(text)})"
+
+
+def assert_shown(browser: Chromium, file: Path) -> None:
+    """The result stands in the page: the heading of a table's page, a picture by its width."""
+    if file.suffix == ".html":
+        heading = re.search("<h1>(.*)</h1>", file.read_text())
+        assert heading
+        browser.until_inside(f"document.querySelector('h1')?.innerText === {json.dumps(unescape(heading.group(1)))}")
+        assert browser.until_inside("document.querySelectorAll('tr').length") >= 2
+    else:
+        browser.until(f"document.querySelector('.grow img')?.naturalWidth === {Image.open(file).width}")
+
+
+def test_categories_are_in_order_and_complete(checkout: Checkout) -> None:
+    """Snakemake sorts categories by name, so names begin with their place; a reader finds results by one label."""
+    report = checkout.folder / "results" / "report.html"
+    assert sorted(results_of(report)) == CATEGORIES
+    found = re.search(r"var results = (\{.*\});", report.read_text())
+    assert found
+    assert {tuple(result["labels"]) for result in json.loads(found.group(1)).values()} == {("result",)}
+    assert all(result["caption"] for result in json.loads(found.group(1)).values())
+
+
+def test_every_result_is_shown_and_nothing_is_fetched(browser: Chromium, checkout: Checkout) -> None:
+    report = checkout.folder / "results" / "report.html"
+    categories = results_of(report)
+    browser.open(report)
+    browser.until("document.body.innerText.includes('Monte-Carlo')")
+    assert browser.ask("document.querySelector('.prose').getBoundingClientRect().top") >= 0, "the beginning of the text can be read"
+    contents = browser.ask("[...document.querySelectorAll('.prose a')].map(a => a.innerText)")
+    assert len(contents) == sum(map(len, categories.values()))
+    click(browser, link("Checkpoints"))
+    assert_shown(browser, checkout.folder / "results/figures/checkpoints.png")
+    for category, paths in categories.items():
+        click(browser, "document.querySelector('ol a')")  # the house: back to the menu
+        click(browser, link(category))
+        for path in paths:
+            label = f"results[{json.dumps(path)}].labels.result"
+            row = f"[...document.querySelectorAll('tbody tr')].find(row => row.innerText.trim() === {label})"
+            click(browser, f"{row}?.querySelector('a[type=button]')")
+            assert_shown(browser, checkout.folder / path)
+            assert browser.ask(BROKEN) == 0, path
+    assert browser.errors() == []
+    assert [url for url in browser.requests() if not url.startswith(("file:", "data:", "blob:", "about:"))] == []
+
+
+def test_the_check_finds_what_is_broken(browser: Chromium, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(
+        '<img src="gone.png"><script>console.error("first"); throw Error("second")</script><script src="https://a.invalid/b.js"></script>'
+    )
+    browser.open(page)
+    assert browser.ask(BROKEN) == 1
+    errors = " ".join(browser.errors())
+    assert all(word in errors for word in ("first", "second", "ERR_FILE_NOT_FOUND", "ERR_NAME_NOT_RESOLVED")), errors
+    assert "https://a.invalid/b.js" in browser.requests()
