@@ -54,6 +54,11 @@ def in_command(section):
     return shlex.quote(section.json_text()).replace("{", "{{").replace("}", "}}")
 
 
+def checkpoint_flag(encoder, weights):
+    """The flag for a run's checkpoint; nothing for other encoders, whose files stand in their settings."""
+    return f"--weights {weights}" if "@" in encoder and weights else ""
+
+
 def previous_state(wildcards):
     """The state that a pseudo-epoch starts from: none for the first."""
     before = int(wildcards.pseudo_epoch) - 1

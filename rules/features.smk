@@ -24,7 +24,7 @@ rule features:
     params:
         settings=lambda wildcards: JOBS.encoder_settings(wildcards.encoder).json_text(),
         slides=lambda wildcards: JOBS.features_digest(wildcards.shard),
-        weights=lambda wildcards, input: f"--weights {input.weights}" if input.weights else "",
+        weights=lambda wildcards, input: checkpoint_flag(wildcards.encoder, input.weights),
         tiles="results/tiles",
         folder=lambda wildcards, output: os.path.splitext(output.table)[0],
     shell:

@@ -51,7 +51,7 @@ rule quality:
         untrained=lambda wildcards: (
             f"--untrained {shlex.quote(JOBS.untrained(wildcards.encoder).json_text())}" if JOBS.untrained(wildcards.encoder) else ""
         ),
-        weights=lambda wildcards, input: f"--weights {input.weights}" if input.weights else "",
+        weights=lambda wildcards, input: checkpoint_flag(wildcards.encoder, input.weights),
         neighbours=CONFIG.quality.neighbours,
         tiles="results/tiles",
     shell:

@@ -57,6 +57,8 @@ def test_every_mistake_is_told_at_once() -> None:
         (("pretrain", "runs", "dino_vits16", "global_batch"), 10**9, "expected at most 65000000 (schedule.tiles)"),
         (("schedule", "exclude_tasks"), ["exmple"], "did you mean 'example'?"),
         (("pretrain", "recipes", "dino", "clip_grad"), float("nan"), "pretrain.recipes.dino.dino.clip_grad"),
+        (("features", "encoders", "res50", "weights"), "pretraned", "random or a file (.safetensors, .pth, .pt, .bin); did you mean"),
+        (("features", "encoders", "res50", "timm"), "owner/name", "expected a model's name in timm, hf-hub:owner/name or local-dir:folder"),
         (("tasks",), {"../x": {"table": "a", "origin": "", "disease": "", "kind": "detection"}}, "tasks.../x"),
     ],
 )
@@ -67,6 +69,12 @@ def test_what_points_nowhere_is_refused(path: tuple[str, ...], value: Any, messa
         section = section[key]
     section[path[-1]] = value
     assert message in refused(changed)
+
+
+def test_weights_come_from_one_place() -> None:
+    changed = values()
+    changed["features"]["encoders"]["res50"] |= {"timm": "hf-hub:owner/name", "weights": "mine.pth"}
+    assert "weights: found the file mine.pth beside hf-hub:owner/name, which has its own; expected pretrained" in refused(changed)
 
 
 def test_an_overlay_leaves_out_what_it_sets_to_null() -> None:

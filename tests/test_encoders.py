@@ -17,9 +17,13 @@ CARD = {"model": "vit_tiny_patch16_224", "img_size": 64, "mean": [0.5, 0.6, 0.7]
 
 def settings(seed: int = 0, **encoder: object) -> EncoderSettings:
     kind = {"input_px": None, "pooling": "cls"}
-    kind |= {"run": "dino", "pseudo_epochs": [5]} if "timm" not in encoder else {"weights": "random", "truncate": None}
+    kind |= (
+        {"run": "dino", "pseudo_epochs": [5]}
+        if "timm" not in encoder
+        else {"weights": "random", "arguments": {}, "normalization": None, "truncate": None}
+    )
     return EncoderSettings.model_validate(
-        {"seed": seed, "name": "it", "precision": "fp32", "dtype": "float32", "encoder": {**kind, **encoder}}
+        {"version": 1, "seed": seed, "name": "it", "precision": "fp32", "dtype": "float32", "encoder": {**kind, **encoder}}
     )
 
 
@@ -109,9 +113,60 @@ def test_bad_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
         load_encoder(settings(), cardless)
 
 
+def test_the_normalization_can_be_said() -> None:
+    said = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    assert load_encoder(settings(timm="test_vit", normalization=said), None).preparation[2:] == (said["mean"], said["std"])
+
+
+def small_vit(**tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {**backbone("test_vit", pretrained=False, seed=3).state_dict(), **tensors}
+
+
+def test_weights_from_a_file_as_others_write_them(tmp_path: Path) -> None:
+    """timm's with a classifier, DINO's with a student and a head, MAE's with a decoder: the backbone is the same."""
+    extra, expected = torch.ones(2), small_vit()
+    save_file(small_vit(**{"head.weight": torch.ones(10, 64)}), tmp_path / "timm.safetensors")
+    dino = {f"module.backbone.{key}": value for key, value in expected.items()} | {"module.head.mlp.0.weight": extra}
+    torch.save({"student": {}, "teacher": dino, "epoch": 3}, tmp_path / "dino.pth")
+    torch.save({"model": small_vit(mask_token=extra, decoder_pos_embed=extra), "epoch": 3}, tmp_path / "mae.pth")
+    for name in ("timm.safetensors", "dino.pth", "mae.pth"):
+        found = load_encoder(settings(timm="test_vit", weights=str(tmp_path / name)), None).model
+        assert found.state_dict().keys() == expected.keys()
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in found.state_dict().items()), name
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    def refused(name: str, message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            load_encoder(settings(timm="test_vit", weights=str(tmp_path / name)), None)
+
+    missing = small_vit()
+    del missing["norm.weight"]
+    save_file(missing, tmp_path / "missing.safetensors")
+    refused("missing.safetensors", r"not those of 'test_vit'. Missing key.*norm\.weight.*Expected all of its tensors and no others")
+    save_file(small_vit(**{"blocks.0.ls1.gamma": torch.ones(64)}), tmp_path / "more.safetensors")
+    refused("more.safetensors", r"Unexpected key.*blocks\.0\.ls1\.gamma.*set `arguments`")
+    (tmp_path / "short.safetensors").write_bytes((tmp_path / "missing.safetensors").read_bytes()[:5000])
+    refused("short.safetensors", "Model 'test_vit' could not be loaded: SafetensorError")
+    torch.save({"model": small_vit(), "code": Path("x")}, tmp_path / "code.pth")
+    refused("code.pth", "could not be loaded: RuntimeError: weights_only=True blocked")
+
+
+def test_the_models_own_arguments(tmp_path: Path) -> None:
+    """As Virchow2's card asks for them: a layer by its name in timm."""
+    swiglu = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
+    model = load_encoder(settings(timm="test_vit", arguments=swiglu), None).model
+    assert type(model.blocks[0].mlp).__name__ == "GluMlp"
+    save_file(model.state_dict(), tmp_path / "swiglu.safetensors")
+    load_encoder(settings(timm="test_vit", weights=str(tmp_path / "swiglu.safetensors"), arguments=swiglu), None)
+    with pytest.raises(UserError, match=r"'test_vit' could not be loaded: .*unexpected keyword argument 'depht'"):
+        load_encoder(settings(timm="test_vit", arguments={"depht": 1}), None)
+
+
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
+        ({"timm": "test_vit", "arguments": {"global_pool": ""}, "pooling": "model"}, "pools nothing itself. Expected pooling: cls"),
         ({"timm": "resnet50", "pooling": "cls"}, "no tokens. Expected pooling: model"),
         ({"timm": "vit_tiny_patch16_224", "truncate": "layer3"}, "has no such stage. Expected a ResNet"),
         ({"timm": "resnet5o", "pooling": "model"}, "did you mean"),

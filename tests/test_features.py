@@ -22,11 +22,19 @@ from microtome.vision_models import backbone
 from tests.tile_folder import slide_table, tile_jpeg, write_tiles
 
 TILE_PX = 32
-TINY = {"timm": "resnet18", "weights": "random", "truncate": None, "pooling": "model", "input_px": None}
+TINY = {
+    "timm": "resnet18",
+    "weights": "random",
+    "arguments": {},
+    "normalization": None,
+    "truncate": None,
+    "pooling": "model",
+    "input_px": None,
+}
 
 
 def encoder_settings(**values: object) -> EncoderSettings:
-    fixed = {"seed": 0, "name": "tiny", "precision": "fp32", "dtype": "float32", "encoder": {**TINY, "input_px": TILE_PX}}
+    fixed = {"version": 1, "seed": 0, "name": "tiny", "precision": "fp32", "dtype": "float32", "encoder": {**TINY, "input_px": TILE_PX}}
     return EncoderSettings.model_validate({**fixed, **values})
 
 
@@ -202,7 +210,9 @@ def test_a_checkpoint_of_a_run(cohort: pd.DataFrame) -> None:
 
 
 def test_bf16_is_near_fp32(cohort: pd.DataFrame) -> None:
-    encoder = TimmEncoder(timm="vit_tiny_patch16_224", weights="random", truncate=None, pooling="cls", input_px=TILE_PX)
+    encoder = TimmEncoder(
+        timm="vit_tiny_patch16_224", weights="random", arguments={}, normalization=None, truncate=None, pooling="cls", input_px=TILE_PX
+    )
     make(encoder_settings(encoder=encoder))
     exact = read("slide002")
     make(encoder_settings(encoder=encoder, precision="bf16"))

@@ -94,6 +94,37 @@ def test_the_number_of_neighbours_is_not_in_the_samples_settings(tmp_path: Path)
     assert jobs(tmp_path).quality_sample_settings() != jobs(tmp_path, quality={"version": 2}).quality_sample_settings()
 
 
+def test_an_encoders_own_files_are_what_its_jobs_depend_on(tmp_path: Path) -> None:
+    mine, folder = tmp_path / "mine.pth", tmp_path / "exported"
+    encoder = {"timm": "resnet18", "arguments": {}, "truncate": None, "pooling": "model", "input_px": None, "normalization": None}
+    encoders = {
+        "file": {**encoder, "weights": str(mine)},
+        "folder": {**encoder, "timm": f"local-dir:{folder}", "weights": "pretrained"},
+        "hub": {**encoder, "timm": "hf-hub:a/b", "weights": "pretrained"},
+    }
+    features = values("demo.yaml")["features"]
+    with pytest.raises(UserError, match=r"features\.encoders\.file\.weights: .*mine\.pth is no file"):
+        jobs(tmp_path, features={**features, "encoders": encoders})
+    mine.touch()
+    with pytest.raises(
+        UserError, match=r"features\.encoders\.folder\.timm: found local-dir:.*expected a folder with config\.json and weights"
+    ):
+        jobs(tmp_path, features={**features, "encoders": encoders})
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).touch()
+    found = jobs(tmp_path, features={**features, "encoders": encoders})
+    assert found.weights("file") == [str(mine)]
+    assert found.weights("folder") == [str(folder / "config.json"), str(folder / "model.safetensors")]
+    assert found.weights("hub") == []
+
+
+def test_the_version_of_features_is_in_every_encoders_settings(tmp_path: Path) -> None:
+    before, features = jobs(tmp_path), values("demo.yaml")["features"]
+    after = jobs(tmp_path, features={**features, "version": features["version"] + 1})
+    assert all(before.encoder_settings(name) != after.encoder_settings(name) for name in before.encoders)
+
+
 def test_only_masks_that_are_there_are_inputs(tmp_path: Path) -> None:
     (tmp_path / "drawn.geojson").write_text("{}")
     masked = SLIDES.assign(mask=[str(tmp_path / "drawn.geojson"), str(tmp_path / "none.geojson"), *[""] * 38])

@@ -23,12 +23,22 @@ from tests.test_quality_sample import catalog_of, settings
 from tests.tile_folder import slide_table, tile_jpeg
 from tests.training import small_settings
 
-TIMM = {"timm": "resnet18", "weights": "random", "truncate": None, "pooling": "model", "input_px": 32}
+TIMM = {
+    "timm": "resnet18",
+    "weights": "random",
+    "arguments": {},
+    "normalization": None,
+    "truncate": None,
+    "pooling": "model",
+    "input_px": 32,
+}
 RUN = {"run": "dino", "pseudo_epochs": [], "pooling": "cls", "input_px": 32}
 
 
 def encoder_settings(name: str = "res18", **encoder: object) -> EncoderSettings:
-    return EncoderSettings.model_validate({"seed": 0, "name": name, "precision": "fp32", "dtype": "float32", "encoder": encoder or TIMM})
+    return EncoderSettings.model_validate(
+        {"version": 1, "seed": 0, "name": name, "precision": "fp32", "dtype": "float32", "encoder": encoder or TIMM}
+    )
 
 
 @pytest.fixture

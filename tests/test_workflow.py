@@ -81,7 +81,15 @@ def test_a_longer_run_trains_only_the_new_pseudo_epochs(checkout: Checkout) -> N
 
 
 def test_a_new_encoder_runs_its_own_jobs(checkout: Checkout) -> None:
-    encoder = {"timm": "resnet18.a1_in1k", "weights": "random", "truncate": None, "pooling": "model", "input_px": 32}
+    encoder = {
+        "timm": "resnet18.a1_in1k",
+        "weights": "random",
+        "arguments": {},
+        "normalization": None,
+        "truncate": None,
+        "pooling": "model",
+        "input_px": 32,
+    }
     figures = {f"figure_{name}" for name in ("pretraining", "convergence", "checkpoints", "ranking", "differences", "roc")} | {"tables"}
     jobs = checkout.jobs({"features": {"encoders": {"res18": encoder}}})
     assert {rule: count for rule, count in jobs.items() if rule not in figures} == {"features": 2, "gma": 2, **METHODS}

@@ -1,7 +1,8 @@
 """Encoders: a tile's pixels in, a feature vector out. Each knows from its own card how its images are to be prepared.
 
-Three kinds: a checkpoint of one of our runs, any timm model, and a ResNet cut after its third stage (`truncate: layer3`, the published
-baseline: ResNet-50 gives 1,024 features there, 2,048 when whole). Weights that cannot be had are an error, never silently random.
+A checkpoint of one of our runs, or any model that timm can build: with its published weights, those of the hub, of a folder or of a file.
+A ResNet may be cut after its third stage (`truncate: layer3`, the published baseline: ResNet-50 gives 1,024 features there, 2,048 when
+whole). Weights that cannot be had are an error, never silently random.
 """
 
 import hashlib
@@ -93,6 +94,8 @@ def load_encoder(settings: EncoderSettings, weights: Path | None) -> TileEncoder
         model, card = _timm_model(encoder, settings.seed), {}
     _check_pooling(settings.name, model, encoder.pooling)
     card = {**cast("dict[str, Any]", model.pretrained_cfg), **card}
+    if isinstance(encoder, TimmEncoder) and encoder.normalization is not None:
+        card |= encoder.normalization.model_dump()
     return TileEncoder(model, _preparation(card, encoder.input_px), encoder.pooling)
 
 
@@ -121,7 +124,8 @@ def read_checkpoint(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _timm_model(encoder: TimmEncoder, seed: int) -> nn.Module:
-    model = backbone(encoder.timm, pretrained=encoder.weights == "pretrained", seed=seed)
+    file = encoder.weights if isinstance(encoder.weights, Path) else None
+    model = backbone(encoder.timm, encoder.weights == "pretrained", None, seed, encoder.arguments, file)
     if encoder.truncate is not None:
         if not (hasattr(model, "layer3") and hasattr(model, "layer4")):
             raise UserError(f"truncate: found {encoder.truncate} for {encoder.timm}, which has no such stage. Expected a ResNet, or null.")
@@ -132,6 +136,8 @@ def _timm_model(encoder: TimmEncoder, seed: int) -> nn.Module:
 def _check_pooling(name: str, model: nn.Module, pooling: str) -> None:
     if pooling != "model" and not hasattr(model, "num_prefix_tokens"):
         raise UserError(f"{name}: found pooling: {pooling}, but {type(model).__name__} has no tokens. Expected pooling: model.")
+    if pooling == "model" and getattr(model, "global_pool", None) == "":
+        raise UserError(f"{name}: found pooling: model, but this model pools nothing itself. Expected pooling: cls, mean or cls+mean.")
     if "cls" in pooling and getattr(model, "num_prefix_tokens", 0) == 0:
         raise UserError(f"{name}: found pooling: {pooling}, but the model has no class token. Expected pooling: mean, or model.")
 

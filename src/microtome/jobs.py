@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from microtome.cohort import digests, read_slides, select, shard_name, shard_of
-from microtome.config import Config, Encoder, RunEncoder
+from microtome.config import WEIGHT_FILES, Config, Encoder, RunEncoder, TimmEncoder
+from microtome.errors import UserError
 from microtome.runs import base_name
 from microtome.settings import (
     CohortSettings,
@@ -44,6 +45,7 @@ class Jobs:
         self.tasks = {name: self._task_slides(task.table) for name, task in config.tasks.items()}
         self.encoders = dict(_encoders(config))
         self.with_nulls = dict(_with_nulls(self.encoders))
+        self._weight_files = {n: _weight_files(n, e) for n, e in config.features.encoders.items() if isinstance(e, TimmEncoder)}
         self._digests = digests(self.slides, SLIDE_COLUMNS)
 
     def _task_slides(self, table: Path) -> pd.DataFrame:
@@ -95,13 +97,11 @@ class Jobs:
         return self._task_digests[(task, *columns)]
 
     def weights(self, encoder: str) -> list[str]:
-        """The file an encoder's weights come from: none for a timm model, nor for the null of a run."""
+        """The files an encoder is made from: a run's checkpoint, the user's own, or none (of the hub, or the null of a run)."""
         settings, pseudo_epoch = self.with_nulls[encoder]
-        return (
-            [f"results/pretrain/{settings.run}/{pseudo_epoch}/encoder.safetensors"]
-            if isinstance(settings, RunEncoder) and pseudo_epoch
-            else []
-        )
+        if isinstance(settings, RunEncoder):
+            return [f"results/pretrain/{settings.run}/{pseudo_epoch}/encoder.safetensors"] if pseudo_epoch else []
+        return self._weight_files[encoder]
 
     def untrained(self, encoder: str) -> PretrainSettings | None:
         """For the null of a run, what its random weights follow from; None for any other encoder."""
@@ -136,7 +136,12 @@ class Jobs:
         """For `features` and `quality`."""
         features = self.config.features
         return EncoderSettings(
-            seed=self.config.seed, name=encoder, encoder=self.with_nulls[encoder][0], precision=features.precision, dtype=features.dtype
+            version=features.version,
+            seed=self.config.seed,
+            name=encoder,
+            encoder=self.with_nulls[encoder][0],
+            precision=features.precision,
+            dtype=features.dtype,
         )
 
     def quality_sample_settings(self) -> QualitySampleSettings:
@@ -167,6 +172,21 @@ class Jobs:
         settings, pseudo_epoch = self.with_nulls[encoder]
         random = pseudo_epoch == 0 if isinstance(settings, RunEncoder) else settings.weights == "random"
         return f"{encoder} (random weights)" if random else encoder
+
+
+def _weight_files(name: str, encoder: TimmEncoder) -> list[str]:
+    """Raises UserError where a file or folder that the encoder names is not there."""
+    if isinstance(encoder.weights, Path) and not encoder.weights.is_file():
+        raise UserError(
+            f"features.encoders.{name}.weights: {encoder.weights} is no file. Expected pretrained, random or a file of weights."
+        )
+    if encoder.folder is None:
+        return [str(encoder.weights)] if isinstance(encoder.weights, Path) else []
+    files = sorted(path for path in encoder.folder.glob("*") if path.suffix in WEIGHT_FILES)
+    if not files or not (encoder.folder / "config.json").is_file():
+        expected = "a folder with config.json and weights, as `python -m microtome.export_timm` writes it"
+        raise UserError(f"features.encoders.{name}.timm: found {encoder.timm}, expected {expected}.")
+    return [str(path) for path in (encoder.folder / "config.json", *files)]
 
 
 def _encoders(config: Config) -> list[tuple[str, tuple[Encoder, int | None]]]:

@@ -47,6 +47,7 @@ class PretrainSettings(Section):
 class EncoderSettings(Section):
     """What changes the features of one encoder."""
 
+    version: int
     seed: int
     name: str
     encoder: Encoder

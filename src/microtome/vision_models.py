@@ -6,6 +6,8 @@ torchvision's Python code asks for when it is imported; the operators themselves
 """
 
 import importlib.util
+import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +17,9 @@ from torch import nn
 
 from microtome.errors import UserError
 from microtome.explain import did_you_mean
+from microtome.model_hub import why_not
+
+MAE_DECODER = "decoder_"
 
 
 def _mend_torchvision() -> list[Any]:
@@ -40,41 +45,81 @@ import timm  # noqa: E402  (the mend comes first)
 from timm.models.vision_transformer import Block  # noqa: E402
 
 
-def backbone(name: str, pretrained: bool, img_size: int | None = None, seed: int = 0) -> nn.Module:
+def backbone(
+    name: str,
+    pretrained: bool,
+    img_size: int | None = None,
+    seed: int = 0,
+    arguments: Mapping[str, Any] | None = None,
+    weights: Path | None = None,
+) -> nn.Module:
     """A timm model without its classifier: `forward` gives pooled features `[n, d]`, a ViT's `forward_features` its tokens.
 
-    Weights and initialisation do not touch torch's global random state: `random` weights follow from `seed` alone.
+    Weights and initialisation do not touch torch's global random state: `random` weights follow from `seed` alone. Weights are loaded
+    strictly: a tensor of the model that they do not have is an error.
 
     Args:
-        name: a timm model, such as `vit_small_patch16_224` or `resnet50.tv_in1k`.
-        pretrained: with timm's published weights, which may need the network once.
+        name: a timm model, such as `vit_small_patch16_224` or `resnet50.tv_in1k`; `hf-hub:owner/name`; or `local-dir:folder`.
+        pretrained: with the published weights, which may need the network once, or the folder's.
         img_size: side in px of the images whose position embedding is stored (ViT only; None: the model's own).
         seed: of the initialisation.
+        arguments: of the model's function in timm, beside what its name says; an `mlp_layer` is named as in `timm.layers`.
+        weights: a file of weights (.safetensors, or a .pth that holds tensors alone) in place of the published ones.
 
     Raises:
-        UserError: timm has no such model, or its weights cannot be had.
+        UserError: timm has no such model, or its weights cannot be had or are of another model.
     """
-    if not timm.is_model(name):
-        hint = did_you_mean(name, timm.list_models())
-        raise UserError(f"Model: found {name!r}, expected a model that timm {timm.__version__} knows, such as vit_small_patch16_224{hint}")
-    options: dict[str, Any] = {"num_classes": 0}
-    if timm.models.is_model_in_modules(name.split(".")[0], {"vision_transformer", "deit"}):
-        options["dynamic_img_size"] = True
-        if img_size is not None:
-            options["img_size"] = img_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return timm.create_model(name, pretrained=pretrained, **options)
-        except Exception as error:
-            if not pretrained:
-                raise
-            first_line = (str(error).splitlines() or [""])[0]
-            raise UserError(
-                f"The published weights of {name!r} could not be had: {type(error).__name__}: {first_line}\n"
-                "They are fetched from the Hugging Face hub once and kept in its cache (HF_HOME). Connect to the network, copy the cache "
-                "here, or choose random weights (`weights: random` of an encoder, `init: random` of a run)."
-            ) from error
+            options = _options(name, img_size, arguments or {})
+            if weights is not None:
+                return _with_file(name, options, weights)
+            # With its classifier, which is then taken off: timm loads a model strictly only where their classes are as many.
+            model = timm.create_model(name, pretrained, **options) if pretrained else timm.create_model(name, num_classes=0, **options)
+            cast("Any", model).reset_classifier(0)
+            return model
+        except UserError:
+            raise
+        except Exception as error:  # of timm, the hub's client, torch and the network: told with what to do
+            raise UserError(why_not(name, error)) from error
+
+
+def _options(name: str, img_size: int | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    source, where = timm.models.parse_model_name(name)
+    if source == "hf-hub":
+        architecture = timm.models.load_model_config_from_hf(where)[1]
+    elif source == "local-dir":
+        architecture = str(json.loads((Path(where) / "config.json").read_text())["architecture"])
+    else:
+        architecture = name.split(".")[0]
+    if not timm.is_model(architecture if source else name):
+        hint = did_you_mean(name, timm.list_models())
+        raise UserError(f"Model: found {name!r}, expected a model that timm {timm.__version__} knows, such as vit_small_patch16_224{hint}")
+    options = {key: getattr(timm.layers, value) if key == "mlp_layer" else value for key, value in arguments.items()}
+    if timm.models.is_model_in_modules(architecture, {"vision_transformer", "deit"}):
+        options.setdefault("dynamic_img_size", True)
+        if img_size is not None:
+            options["img_size"] = img_size
+    return options
+
+
+def _with_file(name: str, options: Mapping[str, Any], weights: Path) -> nn.Module:
+    """A model with the tensors of a file as timm, DINO and MAE write them: all of its tensors must be there, and no others."""
+    overlay = {"state_dict": _without_heads(name, timm.models.load_state_dict(str(weights))), "num_classes": 0}
+    model = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **options)
+    cast("Any", model).pretrained_cfg.pop("state_dict")
+    return model
+
+
+def _without_heads(name: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The backbone of what a file holds: no classifier, of DINO's student and teacher the teacher without its head, no decoder of MAE's."""
+    found = {key.removeprefix("module."): value for key, value in tensors.get("teacher", tensors).items()}
+    prefix = "backbone." if any(key.startswith("backbone.") for key in found) else ""
+    classifier = cast("Any", timm.models.get_pretrained_cfg(name)).classifier or ()
+    heads = [f"{head}." for head in ((classifier,) if isinstance(classifier, str) else classifier)]
+    inside = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+    return {key: value for key, value in inside.items() if not key.startswith((MAE_DECODER, *heads))}
 
 
 def vit_block(dim: int, heads: int) -> nn.Module:

@@ -127,8 +127,18 @@ def vit_small() -> TileEncoder:
 
 
 def settings() -> EncoderSettings:
-    encoder = {"timm": "vit_small_patch16_224", "weights": "random", "truncate": None, "pooling": "cls", "input_px": None}
-    return EncoderSettings.model_validate({"seed": 0, "name": "vit_small", "encoder": encoder, "precision": "fp32", "dtype": "float32"})
+    encoder = {
+        "timm": "vit_small_patch16_224",
+        "weights": "random",
+        "arguments": {},
+        "normalization": None,
+        "truncate": None,
+        "pooling": "cls",
+        "input_px": None,
+    }
+    return EncoderSettings.model_validate(
+        {"version": 1, "seed": 0, "name": "vit_small", "encoder": encoder, "precision": "fp32", "dtype": "float32"}
+    )
 
 
 def cores() -> int:
