@@ -1,6 +1,6 @@
 # How good encoders are without the tasks' labels: on one sample of tiles of the whole catalog, beside the same architectures with random weights.
 # in:  results/catalog, results/tiles, results/pretrain
-# out: results/quality
+# out: results/quality, results/figures, results/tables
 #
 # The sample is frozen, as schedules are: slides that come later enter it when `quality.version` is raised, and not before.
 
@@ -65,5 +65,93 @@ rule quality:
         " {params.untrained}"
         f" --batch {CONFIG.features.batch}"
         " --workers {threads}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_quality:
+    "RankMe, ODCorr and k-NN organ accuracy of each run along pretraining, with its null and the baselines."
+    input:
+        measures=expand("results/quality/{encoder}/measures.csv", encoder=JOBS.with_nulls),
+        code=code("figure_quality", "figure_style", "quality_table", "runs"),
+    output:
+        pdf="results/figures/quality.pdf",
+        png=report(
+            "results/figures/quality.png", caption="captions/quality.rst", category="1 Results", labels={"result": "7 Without labels"}
+        ),
+        csv="results/figures/quality.csv",
+    log:
+        "logs/figures/quality.log",
+    benchmark:
+        "benchmarks/figures/quality.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_quality"
+        " --measures {input.measures}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule quality_table:
+    "The label-free measures of all encoders and nulls."
+    input:
+        measures=expand("results/quality/{encoder}/measures.csv", encoder=JOBS.with_nulls),
+        code=code("quality_table", "table_files", "runs"),
+    output:
+        html=report(
+            "results/tables/quality.html",
+            caption="captions/quality.rst",
+            category="1 Results",
+            labels={"result": "8 Without labels (table)"},
+        ),
+        files=expand("results/tables/quality.{kind}", kind=["csv", "md", "tex"]),
+    log:
+        "logs/tables/quality.log",
+    benchmark:
+        "benchmarks/tables/quality.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.tables_settings().json_text(),
+        stem=lambda wildcards, output: os.path.splitext(output.html)[0],
+    shell:
+        "python -m microtome.quality_table"
+        " --measures {input.measures}"
+        " --stem {params.stem}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_pca:
+    "The sample's tiles on the first two principal components of each encoder's features, coloured by organ."
+    input:
+        sample="results/quality/sample.parquet",
+        features=expand("results/quality/{encoder}/features.h5", encoder=JOBS.nulls_and_last()),
+        code=code("figure_pca", "figure_style", "runs"),
+    output:
+        pdf="results/figures/pca.pdf",
+        png=report("results/figures/pca.png", caption="captions/pca.rst", category="1 Results", labels={"result": "9 Components by organ"}),
+        csv="results/figures/pca.csv",
+    log:
+        "logs/figures/pca.log",
+    benchmark:
+        "benchmarks/figures/pca.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_pca"
+        " --sample {input.sample}"
+        " --features {input.features}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"

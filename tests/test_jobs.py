@@ -77,6 +77,7 @@ def test_each_run_has_a_null_of_its_own_architecture(tmp_path: Path) -> None:
     found = jobs(tmp_path)
     assert [name for name in found.with_nulls if name not in found.encoders] == ["dino_tiny@0", "mae_tiny@0"]
     assert list(found.with_nulls)[-4:] == ["mae_tiny@0", "mae_tiny@1", "mae_tiny@2", "mae_tiny@4"]
+    assert found.nulls_and_last() == ["dino_tiny@0", "dino_tiny@4", "mae_tiny@0", "mae_tiny@4", "tres50", "res50"]
     assert found.weights("dino_tiny@0") == []
     assert found.untrained("dino_tiny@0") == found.pretrain_settings("dino_tiny")
     assert found.untrained("dino_tiny@1") is found.untrained("tres50") is None

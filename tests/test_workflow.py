@@ -11,6 +11,7 @@ from tests.checkout import Checkout
 
 REPORT = {"report": 1, "all": 1}
 METHODS = {"methods": 1, **REPORT}  # where a setting changed: the report states every one
+WITHOUT_LABELS = ["figure_quality", "quality_table", "figure_pca"]
 
 
 @pytest.fixture
@@ -31,13 +32,13 @@ def test_every_slide_is_accounted_for(checkout: Checkout) -> None:
 
 
 def test_figures_tables_and_report_are_there(checkout: Checkout) -> None:
-    for name in ("pretraining", "convergence", "checkpoints"):
+    for name in ("pretraining", "convergence", "checkpoints", "quality", "pca"):
         assert (checkout.folder / f"results/figures/{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (checkout.folder / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert len(pd.read_csv(checkout.folder / f"results/figures/{name}.csv"))
     assert sorted(path.name for path in checkout.folder.glob("results/figures/gallery/*.png")) == ["dino_tiny.png", "mae_tiny.png"]
     report = (checkout.folder / "results/report.html").read_text()
-    assert all(name in report for name in ("pretraining.png", "convergence.png", "checkpoints.png", "auc.html"))
+    assert all(name in report for name in ("pretraining.png", "checkpoints.png", "quality.png", "pca.png", "auc.html", "quality.html"))
 
 
 def test_a_second_institutions_slides_are_evaluated_and_never_pretrained_on(checkout: Checkout) -> None:
@@ -47,6 +48,16 @@ def test_a_second_institutions_slides_are_evaluated_and_never_pretrained_on(chec
     assert second
     assert not scheduled & second
     assert second <= set(pd.read_csv(checkout.folder / "results/splits/texture.csv")["slide"])
+
+
+def test_every_encoder_is_judged_on_the_same_tiles_beside_its_null(checkout: Checkout) -> None:
+    quality = pd.read_csv(checkout.folder / "results/tables/quality.csv").set_index("encoder")
+    assert quality["null"].to_dict() == {
+        "tres50": True, "dino_tiny@0": True, "dino_tiny@1": False, "dino_tiny@2": False, "mae_tiny@0": True, "mae_tiny@1": False
+    }  # fmt: skip
+    assert quality["tiles"].eq(40).all()
+    pictured = pd.read_csv(checkout.folder / "results/figures/pca.csv")["encoder"].unique().tolist()
+    assert pictured == ["dino_tiny@0", "dino_tiny@2", "mae_tiny@0", "mae_tiny@1", "tres50"]
 
 
 def test_a_second_run_has_nothing_to_do(checkout: Checkout) -> None:
@@ -60,13 +71,16 @@ def test_a_setting_reruns_its_stage_and_what_follows(checkout: Checkout) -> None
     }
     assert checkout.jobs({"gma": {"lr": 0.003}}) == {"gma": 8, **figures, **METHODS}
     assert checkout.jobs({"splits": {"repeats": 4}}) == {"splits": 2, "overlap": 1, "gma": 8, **figures, **METHODS}
-    assert checkout.jobs({"figures": {"single_runs": True}}).keys() <= {"figure_pretraining", *figures, *METHODS}
+    assert checkout.jobs({"figures": {"single_runs": True}}).keys() <= {"figure_pretraining", *WITHOUT_LABELS, *figures, *METHODS}
+    judged = {"quality": 6, **dict.fromkeys(WITHOUT_LABELS, 1), **METHODS}
+    assert checkout.jobs({"quality": {"neighbours": 5}}) == judged
+    assert checkout.jobs({"quality": {"version": 2}}) == {"quality_sample": 1, **judged}
 
 
 def test_other_tiles_rerun_their_features_at_once_and_no_frozen_schedule(checkout: Checkout) -> None:
     jobs = checkout.jobs({"tiles": {"jpeg_quality": 90}})
-    stages = ("tissue", "tiles", "catalog", "schedule_quota", "schedule", "pretrain", "features", "gma")
-    assert [jobs.get(stage, 0) for stage in stages] == [0, 3, 1, 0, 0, 0, 8, 8]
+    stages = ("tissue", "tiles", "catalog", "schedule_quota", "schedule", "pretrain", "features", "gma", "quality_sample", "quality")
+    assert [jobs.get(stage, 0) for stage in stages] == [0, 3, 1, 0, 0, 0, 8, 8, 1, 6]
 
 
 def test_what_changes_no_result_reruns_nothing_but_what_states_it(checkout: Checkout) -> None:
@@ -90,9 +104,12 @@ def test_a_new_encoder_runs_its_own_jobs(checkout: Checkout) -> None:
         "pooling": "model",
         "input_px": 32,
     }
-    figures = {f"figure_{name}" for name in ("pretraining", "convergence", "checkpoints", "ranking", "differences", "roc")} | {"tables"}
+    figures = {f"figure_{name}" for name in ("pretraining", "convergence", "checkpoints", "ranking", "differences", "roc")} | {
+        "tables",
+        *WITHOUT_LABELS,
+    }
     jobs = checkout.jobs({"features": {"encoders": {"res18": encoder}}})
-    assert {rule: count for rule, count in jobs.items() if rule not in figures} == {"features": 2, "gma": 2, **METHODS}
+    assert {rule: count for rule, count in jobs.items() if rule not in figures} == {"features": 2, "gma": 2, "quality": 1, **METHODS}
 
 
 def test_a_new_task_runs_its_own_jobs(checkout: Checkout) -> None:

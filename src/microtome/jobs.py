@@ -14,7 +14,7 @@ import pandas as pd
 from microtome.cohort import digests, read_slides, select, shard_name, shard_of
 from microtome.config import WEIGHT_FILES, Config, Encoder, RunEncoder, TimmEncoder
 from microtome.errors import UserError
-from microtome.runs import base_name
+from microtome.runs import base_name, last_checkpoints, pseudo_epoch_of
 from microtome.settings import (
     CohortSettings,
     EncoderSettings,
@@ -102,6 +102,11 @@ class Jobs:
         if isinstance(settings, RunEncoder):
             return [f"results/pretrain/{settings.run}/{pseudo_epoch}/encoder.safetensors"] if pseudo_epoch else []
         return self._weight_files[encoder]
+
+    def nulls_and_last(self) -> list[str]:
+        """Each run's null and last checkpoint side by side, then the encoders that are no runs."""
+        shown = [name for name in self.with_nulls if pseudo_epoch_of(name) == 0 or name in last_checkpoints(self.encoders)]
+        return sorted(shown, key=lambda name: pseudo_epoch_of(name) is None)
 
     def untrained(self, encoder: str) -> PretrainSettings | None:
         """For the null of a run, what its random weights follow from; None for any other encoder."""

@@ -11,7 +11,7 @@ import yaml
 from tests.checkout import Checkout
 
 CLUSTER = Path(__file__).parent / "cluster.sh"
-LAPTOP = {"tissue": 1, "tiles": 1, "gma": 1, "features": 1}  # threads: the nodes are all this one machine
+LAPTOP = {"tissue": 1, "tiles": 1, "gma": 1, "features": 1, "quality": 1}  # threads: the nodes are all this one machine
 
 
 @pytest.fixture(scope="session")
