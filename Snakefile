@@ -31,6 +31,8 @@ localrules:
     figure_ranking,
     figure_differences,
     figure_roc,
+    figure_calibration,
+    decisions,
     figure_balance,
     figure_gallery,
     figure_quality,

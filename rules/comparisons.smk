@@ -1,6 +1,6 @@
 # Which encoder is better, and how sure one can be of it. PDF and PNG, each with the CSV it was drawn from.
 # in:  results/splits, results/gma
-# out: results/figures
+# out: results/figures, results/tables
 
 
 rule figure_ranking:
@@ -84,5 +84,64 @@ rule figure_roc:
         " --pdf {output.pdf}"
         " --png {output.png}"
         " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_calibration:
+    "Whether the probabilities can be taken at their word, and how many slides say so."
+    input:
+        predictions=expand("results/gma/{task}/{encoder}/predictions.parquet", task=JOBS.tasks, encoder=JOBS.encoders),
+        code=code("figure_calibration", "figure_style", "decisions", "runs"),
+    output:
+        pdf="results/figures/calibration.pdf",
+        png=report(
+            "results/figures/calibration.png", caption="captions/calibration.rst", category="1 Results", labels={"result": "7 Calibration"}
+        ),
+        csv="results/figures/calibration.csv",
+    log:
+        "logs/figures/calibration.log",
+    benchmark:
+        "benchmarks/figures/calibration.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_calibration"
+        " --predictions {input.predictions}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule decisions:
+    "What a threshold chosen on the training slides does on the validation slides: accuracy, sensitivity, specificity, and the Brier score."
+    input:
+        predictions=expand("results/gma/{task}/{encoder}/predictions.parquet", task=JOBS.tasks, encoder=JOBS.encoders),
+        code=code("decisions", "table_files", "runs", "statistics"),
+    output:
+        html=report(
+            "results/tables/decisions.html",
+            caption="captions/decisions.rst",
+            category="1 Results",
+            labels={"result": "6 Decisions (table)"},
+        ),
+        files=expand("results/tables/decisions.{kind}", kind=["csv", "md", "tex"]),
+    log:
+        "logs/tables/decisions.log",
+    benchmark:
+        "benchmarks/tables/decisions.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+        folder=lambda wildcards, output: os.path.dirname(output.html),
+    shell:
+        "python -m microtome.decisions"
+        " --predictions {input.predictions}"
+        " --folder {params.folder}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"

@@ -48,7 +48,7 @@ rule figure_convergence:
     output:
         pdf="results/figures/convergence.pdf",
         png=report(
-            "results/figures/convergence.png", caption="captions/convergence.rst", category="1 Results", labels={"result": "6 Convergence"}
+            "results/figures/convergence.png", caption="captions/convergence.rst", category="1 Results", labels={"result": "8 Convergence"}
         ),
         csv="results/figures/convergence.csv",
     log:

@@ -78,6 +78,16 @@ def test_categories_are_in_order_and_complete(checkout: Checkout) -> None:
     assert all(result["caption"] for result in json.loads(found.group(1)).values())
 
 
+def test_captions_of_the_benchmark_say_what_cross_validation_shows() -> None:
+    """The same words under each of them, with what they do not show."""
+    captions = Path(__file__).parents[1] / "rules" / "captions"
+    for name in ("auc", "decisions", "checkpoints", "convergence", "differences", "ranking", "roc", "calibration"):
+        last = (captions / f"{name}.rst").read_text().splitlines()[-1]
+        assert last.startswith("Monte-Carlo cross-validation shows how a result depends on the split"), name
+        assert "overlap" in last
+        assert last.endswith("The last epoch is reported, not the best.")
+
+
 def test_every_result_is_shown_and_nothing_is_fetched(browser: Chromium, checkout: Checkout) -> None:
     report = checkout.folder / "results" / "report.html"
     categories = results_of(report)

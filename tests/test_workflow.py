@@ -66,9 +66,8 @@ def test_a_second_run_has_nothing_to_do(checkout: Checkout) -> None:
 
 
 def test_a_setting_reruns_its_stage_and_what_follows(checkout: Checkout) -> None:
-    figures = dict.fromkeys((f"figure_{name}" for name in ("convergence", "checkpoints", "ranking", "differences", "roc")), 1) | {
-        "tables": 1
-    }
+    names = ("convergence", "checkpoints", "ranking", "differences", "roc", "calibration")
+    figures = dict.fromkeys([*(f"figure_{name}" for name in names), "tables", "decisions"], 1)
     assert checkout.jobs({"gma": {"lr": 0.003}}) == {"gma": 8, **figures, **METHODS}
     assert checkout.jobs({"splits": {"repeats": 4}}) == {"splits": 2, "overlap": 1, "gma": 8, **figures, **METHODS}
     assert checkout.jobs({"figures": {"single_runs": True}}).keys() <= {"figure_pretraining", *WITHOUT_LABELS, *figures, *METHODS}
@@ -104,10 +103,8 @@ def test_a_new_encoder_runs_its_own_jobs(checkout: Checkout) -> None:
         "pooling": "model",
         "input_px": 32,
     }
-    figures = {f"figure_{name}" for name in ("pretraining", "convergence", "checkpoints", "ranking", "differences", "roc")} | {
-        "tables",
-        *WITHOUT_LABELS,
-    }
+    names = ("pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "calibration")
+    figures = {f"figure_{name}" for name in names} | {"tables", "decisions", *WITHOUT_LABELS}
     jobs = checkout.jobs({"features": {"encoders": {"res18": encoder}}})
     assert {rule: count for rule, count in jobs.items() if rule not in figures} == {"features": 2, "gma": 2, "quality": 1, **METHODS}
 
