@@ -155,7 +155,7 @@ class Features(Section):
 
 
 class QualitySample(Section):
-    """The sample of tiles on which encoders are judged without the tasks' labels."""
+    """What the sample of tiles for judging encoders follows from."""
 
     version: int
     tiles: Annotated[int, Field(ge=2)]
@@ -163,7 +163,7 @@ class QualitySample(Section):
 
 
 class Quality(QualitySample):
-    """How they are judged there."""
+    """The sample of tiles on which encoders are judged without the tasks' labels, and how."""
 
     neighbours: Count
 
