@@ -1,0 +1,105 @@
+"""The project in the working directory as a run of Snakemake would see it: its configuration with overlays, and a profile."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from snakemake.utils import update_config
+
+from microtome.config import Config, load_config
+from microtome.errors import UserError
+
+CONFIG = Path("config/config.yaml")
+
+
+def read_config(overlays: Sequence[Path]) -> Config:
+    """`config/config.yaml` under the overlays, as `snakemake --configfile` merges them.
+
+    Raises:
+        UserError: a file that is not there or no YAML, and what the configuration itself has wrong.
+    """
+    merged: dict[str, Any] = {}
+    for path in (CONFIG, *overlays):
+        update_config(merged, read_yaml(path))
+    return load_config(merged)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file with keys and values.
+
+    Raises:
+        UserError: no such file, no YAML, no keys.
+    """
+    try:
+        found = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}. Expected a YAML file; run in the project's folder, where config/ is.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected keys and values, found {type(found).__name__}.")
+    return found
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one job of a rule asks for at its first attempt. `nodes` is 0 on this machine; `gpus` are a node's; runtime in minutes."""
+
+    threads: int
+    mem_mb: int
+    runtime_min: int
+    nodes: int
+    gpus: int
+    partition: str
+    account: str
+
+
+class Profile:
+    """A profile of Snakemake's: `config.yaml` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "config.yaml"
+        self.values = read_yaml(self.file)
+
+    @property
+    def slurm(self) -> bool:
+        """Whether jobs go to a Slurm cluster."""
+        return self.values.get("executor") == "slurm"
+
+    @property
+    def jobs(self) -> int:
+        """Jobs at once, queued or running; 0 where the profile states none (a machine's cores are the limit then)."""
+        return int(self.values.get("jobs") or 0)
+
+    def needs(self, rule: str) -> Needs:
+        """Of a rule's job: its own resources over the defaults."""
+        found = {**self._section("default-resources"), **self._section("set-resources").get(rule, {})}
+        gres = str(found.get("gres", ""))
+        gpus = gres.rsplit(":", 1)[1] if gres.startswith("gpu:") else found.get("gpus", 0)
+        return Needs(
+            threads=_first(self._section("set-threads").get(rule, found.get("cpus", 1))),
+            mem_mb=_first(found.get("mem_mb", 0)),
+            runtime_min=_first(found.get("runtime", 0)),
+            nodes=_first(found.get("nodes", 1 if self.slurm else 0)),
+            gpus=_first(gpus),
+            partition=str(found.get("slurm_partition", "")),
+            account=str(found.get("slurm_account", "")),
+        )
+
+    def rules(self) -> list[str]:
+        """The rules that have resources of their own."""
+        return list(self._section("set-resources"))
+
+    def _section(self, key: str) -> Mapping[str, Any]:
+        return self.values.get(key) or {}
+
+
+def _first(value: object) -> int:
+    """A number, or that of the first attempt: `16000 * attempt`."""
+    text = str(value).replace("attempt", "").strip(" *")
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"The profile has {value!r} where a number is expected, or a number * attempt.") from None
