@@ -39,7 +39,7 @@ def exported(folder: Path, task: str = "crc", pooling: str = "cls") -> dict[str,
 def test_eva_sees_the_features_that_are_extracted_here(folder: Path, pooling: str) -> None:
     config = exported(folder, pooling=pooling)
     wrapper = config["trainer"]["init_args"]["callbacks"][-1]["init_args"]["backbone"]
-    assert wrapper["class_path"] == "eva.models.wrappers.ModelFromFunction"
+    assert wrapper["class_path"] == "eva.core.models.wrappers.ModelFromFunction"
     assert wrapper["init_args"]["path"] == "timm.create_model"
     model = timm.create_model(**wrapper["init_args"]["arguments"]).eval()
     prepared = config["data"]["init_args"]["datasets"]["predict"][0]["init_args"]["transforms"]["init_args"]

@@ -2,10 +2,10 @@
 
 The encoder is a folder that `export_timm` wrote. Recipe, splits and patience are those of eva's own configurations: the score stands
 beside its leaderboard; size and normalisation are the encoder's. eva resizes a tile's shorter side to the size itself, without the margin
-that is cropped here.
+that is cropped here, and bilinearly.
 
     python -m microtome.export_eva --folder dino_vits16 --task crc --pooling cls --data data/crc --config crc.yaml
-    eva predict_fit --config crc.yaml
+    eva predict_fit --config crc.yaml    # tried with kaiko-eva 0.4.5 and jsonargparse 4.38; 4.53 refuses its criteria
 """
 
 import json
@@ -63,7 +63,7 @@ def _of_class(path: str, /, **arguments: Any) -> dict[str, Any]:
 
 def _backbone(folder: Path, pooling: str) -> dict[str, Any]:
     arguments = {"model_name": f"local-dir:{folder.resolve()}", "pretrained": True, **POOLING[pooling]}
-    return _of_class("eva.models.wrappers.ModelFromFunction", path="timm.create_model", arguments=arguments)
+    return _of_class("eva.core.models.wrappers.ModelFromFunction", path="timm.create_model", arguments=arguments)
 
 
 def _trainer(name: str, task: Task, backbone: dict[str, Any]) -> dict[str, Any]:
