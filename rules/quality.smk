@@ -77,7 +77,7 @@ rule figure_quality:
     output:
         pdf="results/figures/quality.pdf",
         png=report(
-            "results/figures/quality.png", caption="captions/quality.rst", category="1 Results", labels={"result": "7 Without labels"}
+            "results/figures/quality.png", caption="captions/quality.rst", category="1 Results", labels={"result": "9 Without labels"}
         ),
         csv="results/figures/quality.csv",
     log:
@@ -108,7 +108,7 @@ rule quality_table:
             "results/tables/quality.html",
             caption="captions/quality.rst",
             category="1 Results",
-            labels={"result": "8 Without labels (table)"},
+            labels={"result": "9 Without labels (table)"},
         ),
         files=expand("results/tables/quality.{kind}", kind=["csv", "md", "tex"]),
     log:
