@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from microtome.figure_balance import draw_draws, drawn, figure_balance
+from microtome.figure_balance import DRAWS, draw, draw_draws, drawn, figure_balance
+from tests.figure_checks import assert_readable
 from tests.test_schedule_quota import COHORT, run_quota
 from tests.tile_folder import slide_table
 
@@ -44,3 +45,16 @@ def test_what_never_happened_has_no_legend_entry() -> None:
     draw_draws(panel, rows)
     assert panel.get_legend_handles_labels()[1] == ["first time", "drawn in an earlier pseudo-epoch"]
     assert [round(bar.get_height(), 9) for bar in panel.patches] == [0.4, 1, 0.6, 0]
+
+
+def test_many_organs_of_very_different_shares_can_be_read() -> None:
+    organs = [
+        (f"organ number {n}", name, share) for n in range(70) for name, share in (("natural", 0.5**n), ("target", 0.02), ("reached", 0.02))
+    ]
+    table = pd.DataFrame(organs, columns=["row", "quantity", "share"])
+    draws = pd.DataFrame([(str(n), name, 1 / 3) for n in range(1, 51) for name in DRAWS.values()], columns=["row", "quantity", "share"])
+    figure = draw(pd.concat([table.assign(panel="organs"), draws.assign(panel="pseudo-epochs")]))
+    assert_readable(figure)
+    left, right = (panel.get_window_extent() for panel in figure.axes)
+    assert figure.axes[0].get_xscale() == "log"
+    assert right.height < 0.5 * left.height

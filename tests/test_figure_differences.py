@@ -40,6 +40,20 @@ def test_marks_are_filled_where_the_adjusted_test_finds_a_difference() -> None:
     assert [(line.get_xdata()[0], line.get_markerfacecolor()) for line in marks] == [(0.1, "black"), (0.02, "white")]
 
 
+def test_small_differences_have_ticks_apart() -> None:
+    row = {
+        "task": "t",
+        "first": "dino@2",
+        "second": "res50",
+        "difference": -0.19,
+        "low": -0.2,
+        "high": -0.18,
+        "p_holm": 0.01,
+        "shown": True,
+    }
+    assert_readable(draw(pd.DataFrame([row]), figures_settings({"res50": "res50 (random weights)"})))
+
+
 @pytest.mark.parametrize(("tasks", "encoders"), [(1, 2), (2, 6), (3, 11)])
 def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: int) -> None:
     names = [f"a_task_of_number_{n}" for n in range(tasks)]

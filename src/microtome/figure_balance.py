@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from microtome.atomic import write_text
 from microtome.command_line import run
@@ -18,6 +19,8 @@ from microtome.figure_style import COLOURS, GREY, TWO_COLUMNS_MM, legend_below, 
 SHARES = {"natural_share": "natural", "target_share": "target", "reached_share": "reached"}
 DRAWS = {"first": "first time", "seen_before": "drawn in an earlier pseudo-epoch", "repeated": "repeated within the pseudo-epoch"}
 ORGAN_MM, MARGINS_MM, LEAST_MM = 2.6, 26.0, 60.0
+MANY = 20  # organs, from which on the panel of pseudo-epochs is lower than theirs
+LOG_FROM = 50.0
 
 
 def drawn(balance: pd.DataFrame) -> pd.DataFrame:
@@ -42,7 +45,11 @@ def draw_organs(panel: Axes, rows: pd.DataFrame) -> None:
     panel.plot(wide["reached"], places, ".", color=COLOURS[0], label="reached")
     panel.set_yticks(places, wide.index.astype(str).tolist())
     panel.set_ylim(len(wide) - 0.5, -0.5)
-    panel.set_xlim(left=0)
+    if rows["share"].min() > 0 and rows["share"].max() > LOG_FROM * rows["share"].min():
+        panel.set_xscale("log")  # one organ of most tiles would leave no room for the others
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        panel.set_xlim(left=0)
     panel.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     panel.set_xlabel("share of the tiles")
     panel.set_title("organs, all pseudo-epochs")
@@ -64,23 +71,26 @@ def draw_draws(panel: Axes, rows: pd.DataFrame) -> None:
     panel.set_title("tiles drawn")
 
 
-def draw(table: pd.DataFrame, pdf: Path, png: Path) -> None:
-    """Draw the rows of `drawn` and save the figure."""
+def draw(table: pd.DataFrame) -> Figure:
+    """The figure of the rows of `drawn`."""
     organs, draws = table[table["panel"] == "organs"], table[table["panel"] == "pseudo-epochs"]
     with style():
         figure = new_figure(TWO_COLUMNS_MM, max(LEAST_MM, MARGINS_MM + ORGAN_MM * organs["row"].nunique()))
         left, right = figure.subplots(1, 2)
         draw_organs(left, organs)
         draw_draws(right, draws)
+        if organs["row"].nunique() > MANY:
+            right.set_box_aspect(0.8)
+            right.set_anchor("N")
         entries = [panel.get_legend_handles_labels() for panel in (left, right)]
         legend_below(figure, entries[0][0] + entries[1][0], entries[0][1] + entries[1][1], 2 * TWO_COLUMNS_MM)
-        save(figure, pdf, png)
+    return figure
 
 
 def figure_balance(balance: Path, pdf: Path, png: Path, csv: Path) -> None:
     """Draw how balanced the organs of the schedules are."""
     table = drawn(pd.read_csv(balance, dtype={"pseudo_epoch": str}))
-    draw(table, pdf, png)
+    save(draw(table), pdf, png)
     write_text(csv, table.to_csv(index=False))
 
 

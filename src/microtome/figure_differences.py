@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from microtome.atomic import write_text
 from microtome.command_line import run
@@ -42,6 +43,7 @@ def draw_panel(panel: Axes, rows: pd.DataFrame) -> None:
         panel.plot(row["difference"], y, "o", markersize=3.6, markerfacecolor=filled, markeredgecolor="black", markeredgewidth=0.7)
     left, right = panel.get_xlim()
     panel.set_xlim(max(left, -1), min(right, 1))  # of few splits, an interval can reach beyond what an AUC can differ
+    panel.xaxis.set_major_locator(MaxNLocator(5))
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", color="0.9", linewidth=0.5)

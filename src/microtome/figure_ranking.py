@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from microtome.atomic import write_text
 from microtome.command_line import run
@@ -37,6 +38,7 @@ def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look], labels: d
         panel.annotate(f"{rank}{span}", (1, y), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points", va="center")
     panel.annotate("rank", (1, 1), xycoords="axes fraction", xytext=(4, 3), textcoords="offset points", color="0.35")
     panel.set_yticks(range(len(rows)), [labelled(str(encoder), labels) for encoder in rows["encoder"]])
+    panel.xaxis.set_major_locator(MaxNLocator(5))
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", color="0.9", linewidth=0.5)
