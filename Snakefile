@@ -38,6 +38,7 @@ localrules:
     figure_quality,
     quality_table,
     figure_pca,
+    figure_neighbours,
     overlap,
     tables,
     methods,

@@ -14,6 +14,7 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(SOURCE)}; ")
 from microtome.config import load_config
 from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
 from microtome.errors import UserError
+FIGURES += [f"neighbours/{encoder}" for encoder in last_checkpoints(JOBS.encoders)]
 from microtome.postmortem import FAILURE_PAGE, postmortem
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
@@ -75,5 +76,6 @@ GMA = JOBS.gma_settings().json_text()
 OVERLAYS = f"--configfile {shlex.join(map(str, workflow.overwrite_configfiles))}" if workflow.overwrite_configfiles else ""
 FIGURES = ["pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "calibration", "quality", "pca", "balance"]
 FIGURES += [f"gallery/{run}" for run in CONFIG.pretrain.runs]
+FIGURES += [f"neighbours/{encoder}" for encoder in last_checkpoints(JOBS.encoders)]
 TABLES = ["auc", "decisions", "quality", "methods", "attrition", "cohort", "tasks", "overlap", "left"]
 CAPTIONS = ["workflow", *dict.fromkeys(figure.split("/")[0] for figure in FIGURES), *TABLES]

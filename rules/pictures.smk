@@ -42,3 +42,45 @@ rule figure_gallery:
         f" --max-replaced-tiles {CONFIG.pretrain.max_replaced_tiles}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"
+
+
+rule figure_neighbours:
+    "A few tiles of the sample, the same for every encoder, and the tiles of other patients that the encoder puts nearest to each."
+    input:
+        sample="results/quality/sample.parquet",
+        features="results/quality/{encoder}/features.h5",
+        code=code("figure_neighbours", "figure_style", "tile_sheet"),
+    output:
+        pdf="results/figures/neighbours/{encoder}.pdf",
+        png=report(
+            "results/figures/neighbours/{encoder}.png",
+            caption="captions/neighbours.rst",
+            category="5 Pretraining",
+            labels={"result": "5 Nearest tiles, {encoder}"},
+        ),
+        csv="results/figures/neighbours/{encoder}.csv",
+    log:
+        "logs/figures/neighbours/{encoder}.log",
+    benchmark:
+        "benchmarks/figures/neighbours/{encoder}.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        tiles="results/tiles",
+        queries=CONFIG.figures.neighbour_queries,
+        neighbours=CONFIG.figures.neighbours,
+        seed=CONFIG.seed,
+        label=lambda wildcards: JOBS.figures_settings().labels[wildcards.encoder],
+    shell:
+        "python -m microtome.figure_neighbours"
+        " --sample {input.sample}"
+        " --features {input.features}"
+        " --tiles {params.tiles}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --queries-shown {params.queries}"
+        " --neighbours {params.neighbours}"
+        " --seed {params.seed}"
+        " --label {params.label:q}"
+        " > {log} 2>&1"

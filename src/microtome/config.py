@@ -211,6 +211,8 @@ class Figures(Section):
     bootstrap: Count
     single_runs: bool
     gallery_tiles: Count
+    neighbour_queries: Count
+    neighbours: Count
 
 
 class Config(Section):

@@ -3,7 +3,7 @@
 import io
 import os
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,14 @@ class TileFiles:
         """Close every file."""
         while self._open:
             os.close(self._open.popitem()[1])
+
+
+def read_image(tile: ScheduledTile, tile_px: int) -> npt.NDArray[np.uint8]:
+    """One tile's pixels, [tile_px, tile_px, 3]. Raises UserError where it cannot be read or decoded."""
+    image = np.empty((tile_px, tile_px, 3), np.uint8)
+    with closing(TileFiles()) as files:
+        decode_into(image, files.read(tile), tile)
+    return image
 
 
 def decode_into(image: npt.NDArray[np.uint8], data: bytes, tile: ScheduledTile) -> None:

@@ -53,6 +53,17 @@ def write(figure: Figure, text: str, left_px: float, baseline_px: float, **look:
     figure.text(left_px / width_px, 1 - baseline_px / height_px, text, **{"fontsize": TEXT_PT, "va": "baseline", **look})
 
 
+def enlargement(wide_px: float, limit_px: float) -> int:
+    """The largest whole factor that makes `wide_px` at most `limit_px`, or 1."""
+    return max(1, int(limit_px // wide_px))
+
+
+def fitted(text: str, wide_px: float) -> str:
+    """The text, cut off with an ellipsis where it would be wider."""
+    short = next(text[:length] for length in range(len(text), -1, -1) if text_px([text[:length] + "…" * (length < len(text))]) <= wide_px)
+    return short if short == text else f"{short.rstrip()}…"
+
+
 def text_px(lines: Sequence[str]) -> int:
     """The width of the longest line."""
     font = FontProperties(family=str(STYLE["font.family"]), size=TEXT_PT)
