@@ -14,8 +14,8 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(SOURCE)}; ")
 from microtome.config import load_config
 from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
 from microtome.errors import UserError
-FIGURES += [f"neighbours/{encoder}" for encoder in last_checkpoints(JOBS.encoders)]
 from microtome.postmortem import FAILURE_PAGE, postmortem
+from microtome.runs import last_checkpoints
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 

@@ -30,5 +30,8 @@ def write_runs(folder: Path, tasks: list[str], encoders: list[str], splits: int 
 def figures_settings(labels: dict[str, str], single_runs: bool = False, slide_parts: int = 5) -> FiguresSettings:
     """Settings of a figure with few resamples."""
     return FiguresSettings(
-        seed=3, figures=Figures(bootstrap=200, single_runs=single_runs, gallery_tiles=2, neighbour_queries=2, neighbours=5), slide_parts=slide_parts, labels=labels
+        seed=3,
+        figures=Figures(bootstrap=200, single_runs=single_runs, gallery_tiles=2, neighbour_queries=2, neighbours=5),
+        slide_parts=slide_parts,
+        labels=labels,
     )

@@ -1,5 +1,6 @@
 """Neighbours: those of scikit-learn, never of the same patient, the same queries for every encoder, and drawn as what they are."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,16 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from microtome.errors import UserError
-from microtome.figure_neighbours import MARK, OTHER, SAME, answers, by_chance, draw, figure_neighbours, nearest, queries
+from microtome.figure_neighbours import FRAME_PX, MARK, OTHER, SAME, answers, by_chance, draw, figure_neighbours, nearest, queries
+from microtome.quality_sample import quality_sample
+from microtome.tile_sheet import GAP_PX, LINE_PX
 from tests.figure_checks import assert_readable, assert_saved, texts
-from tests.tile_folder import write_tiles
-from tests.training import drawn_tile
+from tests.test_quality_sample import catalog_of, settings
+from tests.tile_folder import slide_table, tile_jpeg
 
 
 def drawn_sample(tiles: int = 60, patients: int = 6, organs: int = 3) -> pd.DataFrame:
@@ -59,17 +63,20 @@ def test_the_share_by_chance_is_that_of_random_features() -> None:
 
 
 def test_a_page_is_drawn_from_features_and_tars(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    sample = write_tiles(drawn_sample(18, patients=6), lambda: drawn_tile(rng, 32), tmp_path / "tiles")
-    sample.to_parquet(tmp_path / "sample.parquet")
+    catalog_of(tmp_path, slide_table({"breast": [5, 3, 9], "lung": [7, 1, 4]}))
+    quality_sample(tmp_path / "catalog.parquet", tmp_path / "tiles", tmp_path / "sample.parquet", settings(18, 6))
     with h5py.File(tmp_path / "features.h5", "w") as file:
-        file["features"] = rng.normal(size=(18, 4)).astype(np.float16)
+        file["features"] = np.random.default_rng(0).normal(size=(18, 4)).astype(np.float16)
     outputs = [tmp_path / f"near.{kind}" for kind in ("pdf", "png", "csv")]
     arguments = (tmp_path / "sample.parquet", tmp_path / "features.h5", tmp_path / "tiles", *outputs, 2, 3, 0, "res50 (random weights)")
     figure_neighbours(*arguments)
     assert_saved(outputs[0], outputs[1])
     table = pd.read_csv(outputs[2])
     assert table["rank"].tolist() == [0, 1, 2, 3] * 2
+    pixels = np.asarray(Image.open(outputs[1]).convert("RGB"))
+    first = np.asarray(Image.open(io.BytesIO(tile_jpeg(table["slide"][0], table["tile"][0], 32))))
+    left_px, top_px, factor = GAP_PX + FRAME_PX, LINE_PX + GAP_PX + FRAME_PX, round((pixels.shape[1] - 100) / 4 / 32)
+    assert (pixels[top_px : top_px + 32 * factor, left_px : left_px + 32 * factor] == first.repeat(factor, 0).repeat(factor, 1)).all()
     for _, rows in table.groupby("query"):
         assert rows["patient"].iloc[0] not in set(rows["patient"][1:])
         assert rows["same_organ"].tolist() == (rows["organ"] == rows["organ"].iloc[0]).tolist()

@@ -37,6 +37,8 @@ def test_figures_tables_and_report_are_there(checkout: Checkout) -> None:
         assert (checkout.folder / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert len(pd.read_csv(checkout.folder / f"results/figures/{name}.csv"))
     assert sorted(path.name for path in checkout.folder.glob("results/figures/gallery/*.png")) == ["dino_tiny.png", "mae_tiny.png"]
+    near = {path.stem for path in checkout.folder.glob("results/figures/neighbours/*.png")}
+    assert near == {"dino_tiny@2", "mae_tiny@1", "tres50"}, "last checkpoints and baselines"
     report = (checkout.folder / "results/report.html").read_text()
     assert all(name in report for name in ("pretraining.png", "checkpoints.png", "quality.png", "pca.png", "auc.html", "quality.html"))
 
@@ -106,7 +108,8 @@ def test_a_new_encoder_runs_its_own_jobs(checkout: Checkout) -> None:
     names = ("pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "calibration")
     figures = {f"figure_{name}" for name in names} | {"tables", "decisions", *WITHOUT_LABELS}
     jobs = checkout.jobs({"features": {"encoders": {"res18": encoder}}})
-    assert {rule: count for rule, count in jobs.items() if rule not in figures} == {"features": 2, "gma": 2, "quality": 1, **METHODS}
+    own = {"features": 2, "quality": 1, "gma": 2, "figure_neighbours": 1}
+    assert {rule: count for rule, count in jobs.items() if rule not in figures} == {**own, **METHODS}
 
 
 def test_a_new_task_runs_its_own_jobs(checkout: Checkout) -> None:

@@ -76,7 +76,7 @@ def by_chance(sample: pd.DataFrame, asked: list[int]) -> float:
 
 
 def draw(table: pd.DataFrame, images: list[NDArray[np.uint8]], title: str) -> Figure:
-    """The page: a row a query, which stands at the left, and its neighbours, the nearest first. `images` are those of the rows of `table`."""
+    """The page: a row a query, which stands at the left, and its neighbours, the nearest first. `images` are of the rows of `table`."""
     across, down, side_px = int(table["rank"].max()) + 1, int(table["query"].max()), images[0].shape[0]
     margin_px = 2 * FRAME_PX + GAP_PX
     factor = enlargement(across * side_px, TWO_COLUMNS_MM / 25.4 * DPI - (across + 1) * margin_px)
@@ -97,8 +97,8 @@ def draw(table: pd.DataFrame, images: list[NDArray[np.uint8]], title: str) -> Fi
     return figure
 
 
-def _address(row: Any, tiles: Path) -> ScheduledTile:
-    return ScheduledTile(str(tiles / row.shard / f"{row.slide}.tar"), int(row.tile), int(row.offset_b), int(row.size_b))
+def _address(row: "pd.Series[Any]", tiles: Path) -> ScheduledTile:
+    return ScheduledTile(str(tiles / row["shard"] / f"{row['slide']}.tar"), int(row["tile"]), int(row["offset_b"]), int(row["size_b"]))
 
 
 def figure_neighbours(
@@ -109,13 +109,14 @@ def figure_neighbours(
     with h5py.File(features) as file:
         made = file["features"][:]
     if len(made) != len(drawn):
-        raise UserError(f"{features}: expected features of {len(drawn)} tiles, those of {sample}, found {len(made)}. Remove it and run again.")
+        expected = f"expected features of {len(drawn)} tiles, those of {sample}"
+        raise UserError(f"{features}: {expected}, found {len(made)}. Remove it and run again.")
     asked = queries(drawn, queries_shown, seed)
     table = answers(made, drawn, asked, neighbours)
     found = table[table["rank"] > 0]
     of_organ = f"{found['same_organ'].sum()} of {len(found)} neighbours are of the query's organ"
     title = f"{label}: {of_organ}, {by_chance(drawn, asked) * len(found):.1f} by chance"
-    images = [read_image(_address(row, tiles), int(row.tile_px)) for row in table.itertuples()]
+    images = [read_image(_address(row, tiles), int(row["tile_px"])) for _, row in table.iterrows()]
     save(draw(table, images, title), pdf, png)
     shown = ["query", "rank", "slide", "tile", "organ", "patient", "x_px0", "y_px0", "similarity", "same_organ"]
     write_text(csv, table[shown].to_csv(index=False, float_format="%.6g"))
