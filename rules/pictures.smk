@@ -55,8 +55,8 @@ rule figure_neighbours:
         png=report(
             "results/figures/neighbours/{encoder}.png",
             caption="captions/neighbours.rst",
-            category="5 Pretraining",
-            labels={"result": "5 Nearest tiles, {encoder}"},
+            category="6 Tiles",
+            labels={"result": "Nearest, {encoder}"},
         ),
         csv="results/figures/neighbours/{encoder}.csv",
     log:

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.checkout import Checkout
 from tests.chromium import Chromium
 
-CATEGORIES = ["1 Results", "2 Methods", "3 Cohort", "4 Data quality", "5 Pretraining"]
+CATEGORIES = ["1 Results", "2 Methods", "3 Cohort", "4 Data quality", "5 Pretraining", "6 Tiles"]
 BROKEN = "[...document.images].filter(image => image.complete && !image.naturalWidth).length"
 
 
