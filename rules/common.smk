@@ -77,5 +77,5 @@ OVERLAYS = f"--configfile {shlex.join(map(str, workflow.overwrite_configfiles))}
 FIGURES = ["pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "calibration", "quality", "pca", "balance"]
 FIGURES += [f"gallery/{run}" for run in CONFIG.pretrain.runs]
 FIGURES += [f"neighbours/{encoder}" for encoder in last_checkpoints(JOBS.encoders)]
-TABLES = ["auc", "decisions", "quality", "methods", "attrition", "cohort", "tasks", "overlap", "left"]
+TABLES = ["auc", "decisions", "quality", "methods", "attrition", "cohort", "tasks", "overlap", "shared", "left"]
 CAPTIONS = ["workflow", *dict.fromkeys(figure.split("/")[0] for figure in FIGURES), *TABLES]

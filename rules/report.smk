@@ -4,7 +4,7 @@
 
 
 rule overlap:
-    "How many validation patients of each task pretraining has seen: stated, whatever was decided."
+    "Which patients each task shares with pretraining, and with the other tasks: stated, whatever was decided."
     input:
         catalog="results/catalog/slides.parquet",
         quota="results/schedule/quota/slides.parquet",
@@ -15,9 +15,12 @@ rule overlap:
             "results/tables/overlap.html",
             caption="captions/overlap.rst",
             category="3 Cohort",
-            labels={"result": "4 Overlap of tasks and pretraining"},
+            labels={"result": "4 Overlap with pretraining"},
         ),
-        files=expand("results/tables/overlap.{kind}", kind=["csv", "md", "tex"]),
+        shared=report(
+            "results/tables/shared.html", caption="captions/shared.rst", category="3 Cohort", labels={"result": "5 Overlap of tasks"}
+        ),
+        files=expand("results/tables/{table}.{kind}", table=["overlap", "shared"], kind=["csv", "md", "tex"]),
     log:
         "logs/tables/overlap.log",
     benchmark:
