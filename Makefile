@@ -6,7 +6,7 @@ export PYTHONPATH := $(CURDIR)/src
 SHELL := /bin/bash
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo plan test check bench soak
+.PHONY: help install demo plan doctor test check bench soak
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,8 +29,11 @@ demo: $(INSTALLED) ## draw a small cohort and run everything on it, CPU only
 	@echo "Figures: $$(ls results/figures/*.pdf | tr '\n' ' ')"
 	@echo "Tables:  $$(ls results/tables/*.md | tr '\n' ' ')"
 
-plan: $(INSTALLED) ## what a run will need: jobs, GPU hours, disk, files; CONFIG="overlay.yaml …" PROFILE=profiles/slurm SLIDES=400000
+plan: $(INSTALLED) ## what a run will need: jobs, GPU hours, disk, files; CONFIG="overlay.yaml …" PROFILE=slurm SLIDES=400000
 	@python -m microtome.plan $(if $(CONFIG),--configfile $(CONFIG)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(SLIDES),--slides $(SLIDES))
+
+doctor: $(INSTALLED) ## is this machine, project and cluster fit for a run? CONFIG="overlay.yaml …" PROFILE=slurm
+	@python -m microtome.doctor $(if $(CONFIG),--configfile $(CONFIG)) $(if $(PROFILE),--profile $(PROFILE))
 
 check: $(INSTALLED) ## format, lint and types
 	ruff format --check src tests

@@ -124,13 +124,17 @@ def text(config: Config, cohort: Cohort, profile: Profile) -> str:
     """The whole plan."""
     stages, node_gpus = stages_of(config, cohort), max(profile.needs("pretrain").gpus, 1)
     rows = [row(stage, profile, node_gpus) for stage in stages]
-    jobs = sum(stage.jobs for stage in stages)
-    files = sum(stage.files for stage in stages) + (OUTPUTS_A_JOB + 2) * jobs
+    files = needed(stages)[1]
     head = f"Plan for {cohort.slides:,} slides with {profile.file}. Estimates, not promises: what they assume stands below."
     wrong = warnings(stages, profile)
     parts = [head, table(rows), "\n".join(totals(stages, files, profile)), "\n".join(storage(cohort, stages, profile))]
     parts += ["As the profile stands:\n" + "\n".join(f"  {line}" for line in wrong)] * bool(wrong)
     return "\n\n".join([*parts, "Assumed:\n" + "\n".join(f"  {line}" for line in assumptions(config, cohort))]) + "\n"
+
+
+def needed(stages: Sequence[Stage]) -> tuple[float, int]:
+    """The bytes and files that some stages leave, logs, benchmarks and Snakemake's notes among them."""
+    return sum(stage.disk_b for stage in stages), sum(stage.files + (OUTPUTS_A_JOB + 2) * stage.jobs for stage in stages)
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:
@@ -196,12 +200,12 @@ def assumptions(config: Config, cohort: Cohort) -> list[str]:
     ]
 
 
-def plan(configfile: list[Path] = [], profile: Path = Path("profiles/slurm"), slides: int = 0) -> None:  # noqa: B006
+def plan(configfile: list[Path] = [], profile: str = "slurm", slides: int = 0) -> None:  # noqa: B006
     """Print what the configuration with its overlays asks of a profile's cluster; for `slides` slides where there are no tables yet."""
     if slides < 0:
         raise UserError(f"--slides: found {slides}, expected how many slides there will be.")
     config = read_config(configfile)
-    print(text(config, read_cohort(config, slides), Profile(profile)), end="")
+    print(text(config, read_cohort(config, slides), Profile.named(profile)), end="")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from snakemake.common import get_appdirs
 from snakemake.utils import update_config
 
 from microtome.config import Config, load_config
@@ -62,6 +63,20 @@ class Profile:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "config.yaml"
         self.values = read_yaml(self.file)
+
+    @classmethod
+    def named(cls, name: str) -> "Profile":
+        """The profile that `snakemake --profile NAME` takes: a folder, or one of that name where Snakemake looks.
+
+        Raises:
+            UserError: there is none.
+        """
+        dirs = get_appdirs()
+        places = [Path(name), Path(dirs.user_config_dir) / name, Path(dirs.site_config_dir) / name]
+        for place in places:
+            if (place / "config.yaml").is_file():
+                return cls(place)
+        raise UserError(f"No profile {name!r}. Expected config.yaml in one of: {', '.join(map(str, places))}.")
 
     @property
     def slurm(self) -> bool:

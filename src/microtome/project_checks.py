@@ -1,0 +1,74 @@
+"""Checks of the project in the working directory: its configuration, tables, encoders and profile."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from microtome.cohort import read_slides, select
+from microtome.config import HUB, Config, TimmEncoder
+from microtome.errors import UserError
+from microtome.findings import Finding, Level, some
+from microtome.tasks import read_task, with_patients
+
+SAMPLE = 200  # slides whose paths are looked at
+
+
+def slide_paths(config: Config, slides: pd.DataFrame) -> Finding:
+    """Whether the slides are there: a sample of their paths, by the seed."""
+    chosen = np.random.default_rng([config.seed]).choice(len(slides), min(SAMPLE, len(slides)), replace=False)
+    paths = slides["path"].iloc[np.sort(chosen)]
+    missing = [path for path in paths if not Path(path).is_file()]
+    if not missing:
+        return Finding("ok", f"{config.slides}: {len(slides):,} slides; {len(paths)} paths of them looked at, all there")
+    level: Level = "wrong" if len(missing) > config.max_failed_fraction * len(paths) else "warning"
+    remedy = "mend the column path, or mount the archive here and on the nodes; a missing slide is a failed row"
+    return Finding(level, f"{config.slides}: {len(missing)} of {len(paths)} paths looked at are no file: {some(missing)}", remedy)
+
+
+def slide_table(config: Config) -> tuple[Finding | None, pd.DataFrame]:
+    """The slides that are used; what is wrong with the table, if anything is."""
+    try:
+        used = select(read_slides(config.slides), config.cohort)[0]
+    except UserError as error:
+        return Finding("wrong", str(error), "config/slides.csv says how a slide table looks"), pd.DataFrame()
+    none = Finding("wrong", f"{config.slides}: no slide is left after the stain and patient filters", "see `cohort` in the configuration")
+    return (None if len(used) else none), used
+
+
+def task_tables(config: Config, slides: pd.DataFrame) -> Finding:
+    """Whether each task's table is whole and its slides are in the cohort."""
+    wrong, counts = [], []
+    for name, task in config.tasks.items():
+        try:
+            counts.append(f"{name} {len(with_patients(task.table, read_task(task.table), slides)):,}")
+        except UserError as error:
+            wrong.append(str(error))
+    if wrong:
+        return Finding("wrong", " ".join(wrong), "mend the table, or set the task to null in an overlay")
+    return Finding("ok", f"tasks: {', '.join(counts)} slides" if counts else "no tasks")
+
+
+def hub(config: Config) -> Finding:
+    """Whether gated weights can be fetched, where an encoder comes from the Hugging Face hub."""
+    import huggingface_hub
+
+    wanted = [
+        e for e in config.features.encoders.values() if isinstance(e, TimmEncoder) and e.timm.startswith(HUB) and e.weights == "pretrained"
+    ]
+    names = [encoder.timm.removeprefix(HUB).split("@")[0] for encoder in wanted]
+    unfetched = [name for name in names if not isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str)]
+    if unfetched and not huggingface_hub.get_token():
+        remedy = (
+            "accept the licence on the model's page, then set HF_TOKEN (or `hf auth login`); without a way to the hub copy HF_HOME here"
+        )
+        return Finding("warning", f"no hub token, and {some(unfetched)} is not in the cache: gated models refuse", remedy)
+    return Finding("ok", f"encoders from the hub: {some(names)}" if names else "no encoder from the hub")
+
+
+def executor(slurm: bool) -> Finding:
+    """Whether Snakemake can submit as the profile says."""
+    if slurm and importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        return Finding("wrong", "Snakemake has no Slurm executor", "`make install` brings it (snakemake-executor-plugin-slurm)")
+    return Finding("ok", "Snakemake can submit to Slurm" if slurm else "Snakemake runs its jobs on this machine")
