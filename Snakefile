@@ -34,6 +34,7 @@ localrules:
     figure_calibration,
     decisions,
     figure_balance,
+    figure_overlays,
     figure_gallery,
     figure_quality,
     quality_table,

@@ -74,7 +74,19 @@ QUALITY_SAMPLE = JOBS.quality_sample_settings().json_text()
 SPLITS = JOBS.splits_settings().json_text()
 GMA = JOBS.gma_settings().json_text()
 OVERLAYS = f"--configfile {shlex.join(map(str, workflow.overwrite_configfiles))}" if workflow.overwrite_configfiles else ""
-FIGURES = ["pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "calibration", "quality", "pca", "balance"]
+FIGURES = [
+    "pretraining",
+    "convergence",
+    "checkpoints",
+    "ranking",
+    "differences",
+    "roc",
+    "calibration",
+    "quality",
+    "pca",
+    "balance",
+    "overlays",
+]
 FIGURES += [f"gallery/{run}" for run in CONFIG.pretrain.runs]
 FIGURES += [f"neighbours/{encoder}" for encoder in last_checkpoints(JOBS.encoders)]
 TABLES = ["auc", "decisions", "quality", "methods", "attrition", "cohort", "tasks", "overlap", "shared", "left"]

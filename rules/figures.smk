@@ -1,6 +1,6 @@
-# How training went and what its encoders are worth: the figures of the paper, and how balanced the schedules are. PDF and PNG, each with
-# the CSV it was drawn from.
-# in:  results/schedule, results/pretrain, results/gma
+# How training went and what its encoders are worth: the figures of the paper, how balanced the schedules are, and what the tissue step saw.
+# PDF and PNG, each with the CSV it was drawn from.
+# in:  results/tissue, results/catalog, results/schedule, results/pretrain, results/gma
 # out: results/figures
 
 
@@ -124,4 +124,35 @@ rule figure_balance:
         " --pdf {output.pdf}"
         " --png {output.png}"
         " --csv {output.csv}"
+        " > {log} 2>&1"
+
+
+rule figure_overlays:
+    "The overlays of a sample of slides, from which a person sees whether tissue was found."
+    input:
+        catalog="results/catalog/slides.parquet",
+        code=code("figure_overlays", "figure_style"),
+    output:
+        pdf="results/figures/overlays.pdf",
+        png=report(
+            "results/figures/overlays.png", caption="captions/overlays.rst", category="4 Data quality", labels={"result": "2 Tissue found"}
+        ),
+        csv="results/figures/overlays.csv",
+    log:
+        "logs/figures/overlays.log",
+    benchmark:
+        "benchmarks/figures/overlays.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        seed=CONFIG.seed,
+        tissue="results/tissue",
+    shell:
+        "python -m microtome.figure_overlays"
+        " --catalog {input.catalog}"
+        " --tissue {params.tissue}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --seed {params.seed}"
         " > {log} 2>&1"

@@ -135,7 +135,7 @@ def test_a_new_slide_reruns_one_shard_and_in_it_one_slide(checkout: Checkout, sl
     row = slides_table.read_text().splitlines()[1]
     slides_table.write_text(slides_table.read_text() + row.replace(row.split(",")[0] + ",", "one_more,", 1) + "\n")
     jobs = checkout.jobs()
-    assert jobs == {"cohort": 1, "tissue": 1, "tiles": 1, "catalog": 1, "tables": 1, "overlap": 1, **REPORT}
+    assert jobs == {"cohort": 1, "tissue": 1, "tiles": 1, "catalog": 1, "tables": 1, "overlap": 1, "figure_overlays": 1, **REPORT}
     before = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}
     checkout.snakemake("all")
     after = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}
