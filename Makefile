@@ -6,7 +6,7 @@ export PYTHONPATH := $(CURDIR)/src
 SHELL := /bin/bash
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo plan doctor test check bench soak
+.PHONY: help install demo init plan doctor test check bench soak
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ demo: $(INSTALLED) ## draw a small cohort and run everything on it, CPU only
 	@echo "Report:  results/report.html"
 	@echo "Figures: $$(ls results/figures/*.pdf | tr '\n' ' ')"
 	@echo "Tables:  $$(ls results/tables/*.md | tr '\n' ' ')"
+
+init: $(INSTALLED) ## a folder for a cohort of its own, which uses this installation: FOLDER=…
+	@python -m microtome.init --folder "$(FOLDER)"
 
 plan: $(INSTALLED) ## what a run will need: jobs, GPU hours, disk, files; CONFIG="overlay.yaml …" PROFILE=slurm SLIDES=400000
 	@python -m microtome.plan $(if $(CONFIG),--configfile $(CONFIG)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(SLIDES),--slides $(SLIDES))

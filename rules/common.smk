@@ -7,7 +7,9 @@ import shlex
 import sys
 
 # Jobs find the package in this checkout, on a cluster node and in a conda environment too.
-SOURCE = os.path.join(workflow.basedir, "src")
+# By the place of this file: a project's own Snakefile may include ours (`make init`).
+HOME = os.path.dirname(workflow.current_basedir.get_path_or_uri(secret_free=True))
+SOURCE = os.path.join(HOME, "src")
 sys.path.insert(0, SOURCE)
 shell.prefix(f"export PYTHONPATH={shlex.quote(SOURCE)}; ")
 

@@ -111,8 +111,8 @@ rule report:
     input:
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
         tables=expand("results/tables/{table}.html", table=TABLES),
-        captions=expand(os.path.join(workflow.basedir, "rules/captions/{caption}.rst"), caption=CAPTIONS),
-        stylesheet=os.path.join(workflow.basedir, "rules/captions/report.css"),
+        captions=expand(os.path.join(HOME, "rules/captions/{caption}.rst"), caption=CAPTIONS),
+        stylesheet=os.path.join(HOME, "rules/captions/report.css"),
     output:
         "results/report.html",
     log:
@@ -122,7 +122,7 @@ rule report:
     conda:
         "../envs/microtome.yaml"
     shell:
-        f"snakemake --snakefile {workflow.main_snakefile} {OVERLAYS} --nolock"
+        f"snakemake --snakefile {shlex.quote(workflow.main_snakefile)} {OVERLAYS} --nolock"
         " --report {output}"
         " --report-stylesheet {input.stylesheet}"
         " > {log} 2>&1"
