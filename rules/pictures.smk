@@ -1,5 +1,5 @@
 # The figures in which a person sees tiles. PDF and PNG, each with a CSV that says which tiles they are.
-# in:  results/schedule, results/pretrain, results/tiles
+# in:  results/schedule, results/pretrain, results/quality, results/gma, results/tiles, the slides
 # out: results/figures
 
 
@@ -83,4 +83,49 @@ rule figure_neighbours:
         " --neighbours {params.neighbours}"
         " --seed {params.seed}"
         " --label {params.label:q}"
+        " > {log} 2>&1"
+
+
+rule figure_attention:
+    "Where the aggregators of a task look on the slides predicted best and worst: a map over each slide, and tiles."
+    input:
+        runs=expand("results/gma/{{task}}/{encoder}/runs.csv", encoder=last_checkpoints(JOBS.encoders)),
+        predictions=expand("results/gma/{{task}}/{encoder}/predictions.parquet", encoder=last_checkpoints(JOBS.encoders)),
+        attention=expand("results/gma/{{task}}/{encoder}/attention.parquet", encoder=last_checkpoints(JOBS.encoders)),
+        catalog=lambda wildcards: settled(
+            "results/catalog/slides.parquet",
+            f"results/figures/attention/{wildcards.task}.png",
+            JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
+            JOBS.tile_settings_digest,
+        ),
+        code=code("figure_attention", "attended", "slide_map", "figure_style", "tile_sheet", "runs"),
+    output:
+        pdf="results/figures/attention/{task}.pdf",
+        png=report(
+            "results/figures/attention/{task}.png",
+            caption="captions/attention.rst",
+            category="6 Tiles",
+            labels={"result": "Attention, {task}"},
+        ),
+        csv="results/figures/attention/{task}.csv",
+    log:
+        "logs/figures/attention/{task}.log",
+    benchmark:
+        "benchmarks/figures/attention/{task}.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=lambda wildcards: JOBS.attention_settings(wildcards.task).json_text(),
+        slides=lambda wildcards: JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
+        made_with=JOBS.tile_settings_digest,
+        tiles="results/tiles",
+    shell:
+        "python -m microtome.figure_attention"
+        " --runs {input.runs}"
+        " --catalog {input.catalog}"
+        " --tiles {params.tiles}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
         " > {log} 2>&1"

@@ -31,7 +31,15 @@ def figures_settings(labels: dict[str, str], single_runs: bool = False, slide_pa
     """Settings of a figure with few resamples."""
     return FiguresSettings(
         seed=3,
-        figures=Figures(bootstrap=200, single_runs=single_runs, gallery_tiles=2, neighbour_queries=2, neighbours=5),
+        figures=Figures(
+            bootstrap=200,
+            single_runs=single_runs,
+            gallery_tiles=2,
+            neighbour_queries=2,
+            neighbours=5,
+            attention_slides=1,
+            attention_named={},
+        ),
         slide_parts=slide_parts,
         labels=labels,
     )

@@ -37,6 +37,7 @@ def test_figures_tables_and_report_are_there(checkout: Checkout) -> None:
         assert (checkout.folder / f"results/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert len(pd.read_csv(checkout.folder / f"results/figures/{name}.csv"))
     assert sorted(path.name for path in checkout.folder.glob("results/figures/gallery/*.png")) == ["dino_tiny.png", "mae_tiny.png"]
+    assert len(list(checkout.folder.glob("results/figures/attention/*.png"))) == 2
     near = {path.stem for path in checkout.folder.glob("results/figures/neighbours/*.png")}
     assert near == {"dino_tiny@2", "mae_tiny@1", "tres50"}, "last checkpoints and baselines"
     report = (checkout.folder / "results/report.html").read_text()
@@ -69,11 +70,11 @@ def test_a_second_run_has_nothing_to_do(checkout: Checkout) -> None:
 
 def test_a_setting_reruns_its_stage_and_what_follows(checkout: Checkout) -> None:
     names = ("convergence", "checkpoints", "ranking", "differences", "roc", "calibration")
-    figures = dict.fromkeys([*(f"figure_{name}" for name in names), "tables", "decisions"], 1)
+    figures = dict.fromkeys([*(f"figure_{name}" for name in names), "tables", "decisions"], 1) | {"figure_attention": 2}
     assert checkout.jobs({"gma": {"lr": 0.003}}) == {"gma": 8, **figures, **METHODS}
     assert checkout.jobs({"splits": {"repeats": 4}}) == {"splits": 2, "overlap": 1, "gma": 8, **figures, **METHODS}
     assert checkout.jobs({"figures": {"single_runs": True}}).keys() <= {"figure_pretraining", *WITHOUT_LABELS, *figures, *METHODS}
-    judged = {"quality": 6, **dict.fromkeys(WITHOUT_LABELS, 1), **METHODS}
+    judged = {"quality": 6, "figure_neighbours": 3, **dict.fromkeys(WITHOUT_LABELS, 1), **METHODS}
     assert checkout.jobs({"quality": {"neighbours": 5}}) == judged
     assert checkout.jobs({"quality": {"version": 2}}) == {"quality_sample": 1, **judged}
 
@@ -108,7 +109,7 @@ def test_a_new_encoder_runs_its_own_jobs(checkout: Checkout) -> None:
     names = ("pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "calibration")
     figures = {f"figure_{name}" for name in names} | {"tables", "decisions", *WITHOUT_LABELS}
     jobs = checkout.jobs({"features": {"encoders": {"res18": encoder}}})
-    own = {"features": 2, "quality": 1, "gma": 2, "figure_neighbours": 1}
+    own = {"features": 2, "quality": 1, "gma": 2, "figure_neighbours": 1, "figure_attention": 2}
     assert {rule: count for rule, count in jobs.items() if rule not in figures} == {**own, **METHODS}
 
 

@@ -213,6 +213,8 @@ class Figures(Section):
     gallery_tiles: Count
     neighbour_queries: Count
     neighbours: Count
+    attention_slides: Count
+    attention_named: dict[str, tuple[str, ...]]
 
 
 class Config(Section):
@@ -252,6 +254,8 @@ class Config(Section):
                 )
         for task in self.schedule.exclude_tasks:
             _known("schedule.exclude_tasks", task, self.tasks)
+        for task in self.figures.attention_named:
+            _known("figures.attention_named", task, self.tasks)
         return self
 
 

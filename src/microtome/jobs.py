@@ -16,6 +16,7 @@ from microtome.config import WEIGHT_FILES, Config, Encoder, RunEncoder, TimmEnco
 from microtome.errors import UserError
 from microtome.runs import base_name, last_checkpoints, pseudo_epoch_of
 from microtome.settings import (
+    AttentionSettings,
     CohortSettings,
     EncoderSettings,
     FiguresSettings,
@@ -165,6 +166,12 @@ class Jobs:
         """For figures and tables."""
         parts = self.config.schedule.slide_parts
         return FiguresSettings(seed=self.config.seed, figures=self.config.figures, slide_parts=parts, labels=self._labels())
+
+    def attention_settings(self, task: str) -> AttentionSettings:
+        """For the figure of a task's attention."""
+        figures, labels = self.config.figures, self._labels()
+        shown = {encoder: labels[encoder] for encoder in last_checkpoints(self.encoders)}
+        return AttentionSettings(slides=figures.attention_slides, named=figures.attention_named.get(task, ()), labels=shown)
 
     def tables_settings(self) -> TablesSettings:
         """For `tables`."""

@@ -85,6 +85,14 @@ class FiguresSettings(Section):
     labels: dict[str, str]
 
 
+class AttentionSettings(Section):
+    """What changes the figure of a task's attention. `slides`: of each class, so many predicted best and as many predicted worst."""
+
+    slides: int
+    named: tuple[str, ...]
+    labels: dict[str, str]
+
+
 class TablesSettings(Section):
     """What changes tables, beside the numbers they show."""
 

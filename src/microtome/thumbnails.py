@@ -20,17 +20,20 @@ VEIL = 0.45  # how much white is laid on what is not tissue
 SHEET_CELL_PX, SHEET_LABEL_PX, SHEET_COLUMNS = 220, 18, 12
 
 
-def read_thumbnail(slide: Slide, extent_px0: tuple[float, float], width_px: int, height_px: int) -> Rgb8:
-    """[height_px, width_px, 3]: the part of the slide from its origin to `extent_px0` (x, y), area-averaged."""
+def read_thumbnail(
+    slide: Slide, extent_px0: tuple[float, float], width_px: int, height_px: int, origin_px0: tuple[float, float] = (0.0, 0.0)
+) -> Rgb8:
+    """[height_px, width_px, 3]: the part of the slide that begins at `origin_px0` (x, y) and is `extent_px0` large, area-averaged."""
     scale_px0 = extent_px0[0] / width_px, extent_px0[1] / height_px
     coarsest = max(1.0, ENOUGH * min(scale_px0))
     level = max(number for number, downsample in enumerate(slide.downsamples) if downsample <= coarsest)
     downsample = slide.downsamples[level]
     scale_px = scale_px0[0] / downsample, scale_px0[1] / downsample
+    x_px, y_px = origin_px0[0] / downsample, origin_px0[1] / downsample
     thumbnail = np.empty((height_px, width_px, 3), np.uint8)
     for top, bottom in _blocks(height_px, scale_px[1]):
         for left, right in _blocks(width_px, scale_px[0]):
-            box = left * scale_px[0], top * scale_px[1], right * scale_px[0], bottom * scale_px[1]
+            box = x_px + left * scale_px[0], y_px + top * scale_px[1], x_px + right * scale_px[0], y_px + bottom * scale_px[1]
             thumbnail[top:bottom, left:right] = _read_averaged(slide, level, box, right - left, bottom - top)
     return thumbnail
 

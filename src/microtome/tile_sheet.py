@@ -7,6 +7,7 @@ the PDF holds the tiles in their own size.
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
@@ -27,15 +28,23 @@ def page(width_px: int, height_px: int) -> Figure:
     return Figure(figsize=((width_px + ROUNDING_PX) / DPI, (height_px + ROUNDING_PX) / DPI), dpi=DPI)
 
 
-def put(figure: Figure, image: NDArray[Any], left_px: float, top_px: float, factor: int) -> None:
-    """Draw `image` ([h, w, 3], uint8 or 0..1) with `factor` x `factor` pixels of the page for each of its own, in a hairline."""
+def axes_at(figure: Figure, left_px: float, top_px: float, wide_px: float, high_px: float) -> Axes:
+    """Axes that fill a box of the page."""
     width_px, height_px = figure.bbox.size
+    return figure.add_axes((left_px / width_px, 1 - (top_px + high_px) / height_px, wide_px / width_px, high_px / height_px))
+
+
+def put(figure: Figure, image: NDArray[Any], left_px: float, top_px: float, factor: int) -> Axes:
+    """Draw `image` ([h, w, 3], uint8 or 0..1) with `factor` x `factor` pixels of the page for each of its own, in a hairline.
+
+    The axes returned are in the image's pixels.
+    """
     high_px, wide_px = factor * image.shape[0], factor * image.shape[1]
-    place = (left_px / width_px, 1 - (top_px + high_px) / height_px, wide_px / width_px, high_px / height_px)
-    axes = figure.add_axes(place)
+    axes = axes_at(figure, left_px, top_px, wide_px, high_px)
     axes.set_axis_off()
     axes.imshow(image, interpolation="none", aspect="auto")
     frame(figure, (left_px, top_px, wide_px, high_px), HAIRLINE, 1)
+    return axes
 
 
 def frame(figure: Figure, box_px: tuple[float, float, float, float], colour: str, line_px: int) -> None:

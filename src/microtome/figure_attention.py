@@ -1,0 +1,140 @@
+"""Where the aggregators of a task look: maps of attention over slides, with the tiles they look at most and least.
+
+Of all encoders (a run stands for itself with its last checkpoint) that with the highest mean AUC is shown; which slides, says
+`attended.chosen`. Every slide has the same scale of colours.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from microtome.atomic import write_text
+from microtome.attended import SHOWN, Attended, best_encoder, chosen, drawn, with_tiles
+from microtome.command_line import run
+from microtome.figure_style import DPI, TWO_COLUMNS_MM, save, style
+from microtome.schedule_file import ScheduledTile
+from microtome.settings import AttentionSettings
+from microtome.slide_map import outline, painted, part_of, picture, scale_bar, through
+from microtome.slide_tiles import SlideTiles
+from microtome.slides import Rgb8
+from microtome.tile_files import read_image
+from microtome.tile_sheet import GAP_PX, LINE_PX, axes_at, enlargement, fitted, frame, page, put, write
+
+ACROSS = int(SHOWN**0.5)  # tiles are shown in squares
+FRAME_PX = 4
+MOST, LEAST = "#D55E00", "#0072B2"  # of figure_style.COLOURS
+COLOURS = "viridis"  # perceptually uniform, and read by the colour-blind
+PAGE_PX = TWO_COLUMNS_MM / 25.4 * DPI
+WHY = {"best": "predicted best of its class", "worst": "predicted worst of its class", "named": "named"}
+
+
+def scale_of(slides: list[Attended]) -> LogNorm:
+    """One scale for all slides, symmetrical about 1, to the next power of two, and at least from 1/2 to 2."""
+    highest = max(float(slide.times.max()) for slide in slides)
+    end = 2.0 ** max(1, int(np.ceil(np.log2(highest) - 1e-9)))
+    return LogNorm(1 / end, end, clip=True)
+
+
+def draw_slide(figure: Figure, slide: Attended, scale: LogNorm, top_px: int, map_px: int, factor: int) -> str:
+    """One slide: picture, map, the tiles most and least attended. Returns why there is no picture, or ""."""
+    about, tiles = slide.about, slide.tiles
+    title = f"{about.slide}: class {about.target}, {WHY[about.why]}: probability {about.probability:.2f}, mean of {about.runs} runs"
+    write(figure, fitted(title, PAGE_PX - 2 * GAP_PX), GAP_PX, top_px + LINE_PX - GAP_PX)
+    part = part_of(tiles.coords_px0, about.tile_px0, (about.width_px0, about.height_px0), map_px)
+    seen, gone = picture(Path(about.path), part)
+    colours = mpl.colormaps[COLOURS](scale(slide.times))[:, :3]
+    below_px = top_px + LINE_PX + GAP_PX
+    images: list[NDArray[Any]] = [seen, painted(seen, part, tiles.coords_px0, about.tile_px0, colours)]
+    for number, image in enumerate(images):
+        axes = put(figure, image, GAP_PX + number * (map_px + 2 * GAP_PX), below_px, 1)
+        for most, colour in ((False, LEAST), (True, MOST)):
+            outline(axes, part, tiles.coords_px0[slide.some(most)], about.tile_px0, colour)
+        if number == 0:
+            scale_bar(axes, part, about.mpp_px0)
+        if number == 0 and gone:
+            axes.annotate("slide not there", (0.5, 0.5), xycoords="axes fraction", ha="center", color="0.4")
+    draw_tiles(figure, slide, 2 * map_px + 6 * GAP_PX, below_px, factor)
+    return gone
+
+
+def draw_tiles(figure: Figure, slide: Attended, left_px: int, top_px: int, factor: int) -> None:
+    """The tiles most attended, and beside them the least, with attention x tiles under each."""
+    side_px = factor * slide.tiles.tile_px
+    step_px = side_px + 2 * FRAME_PX + GAP_PX
+    for most, colour in ((True, MOST), (False, LEAST)):
+        for place, tile in enumerate(slide.some(most).tolist()):
+            left, top = left_px + FRAME_PX + place % ACROSS * step_px, top_px + place // ACROSS * (step_px + LINE_PX)
+            frame(figure, (left, top, side_px, side_px), colour, FRAME_PX)
+            put(figure, tile_image(slide.tiles, tile), left, top, factor)
+            write(figure, f"{slide.times[tile]:.3g}", left, top + side_px + LINE_PX - FRAME_PX, color="0.4")
+        left_px += ACROSS * step_px + GAP_PX
+
+
+def tile_image(tiles: SlideTiles, tile: int) -> Rgb8:
+    """The pixels of a slide's tile."""
+    return read_image(ScheduledTile(str(tiles.tar), tile, int(tiles.offset_b[tile]), int(tiles.size_b[tile])), tiles.tile_px)
+
+
+def colour_bar(figure: Figure, scale: LogNorm, left_px: int, top_px: int, wide_px: int) -> None:
+    """The map's colours, as they are seen over tissue, in multiples of an equal share."""
+    seen = ListedColormap(through(mpl.colormaps[COLOURS](np.arange(256))[:, :3], 1.0))
+    bar = figure.colorbar(ScalarMappable(scale, seen), cax=axes_at(figure, left_px, top_px, wide_px, 20), orientation="horizontal")
+    end = round(np.log2(scale.vmax or 2))
+    powers = sorted({-end, -(end // 2), 0, end // 2, end})
+    bar.set_ticks([2.0**power for power in powers], labels=[f"1/{2**-power}" if power < 0 else f"{2**power}" for power in powers])
+    bar.ax.minorticks_off()
+    bar.outline.set_linewidth(0.3)
+
+
+def draw(slides: list[Attended], title: str) -> tuple[Figure, list[str]]:
+    """The page: a row a slide. Returns also which slides have no picture, and why."""
+    tile_px = slides[0].tiles.tile_px
+    across_px = 2 * ACROSS * (2 * FRAME_PX + GAP_PX) + 2 * GAP_PX
+    factor = enlargement(2 * ACROSS * tile_px, 0.55 * PAGE_PX - across_px)
+    tiles_px = 2 * ACROSS * factor * tile_px + across_px
+    map_px = max(300, int(PAGE_PX - tiles_px - 7 * GAP_PX) // 2)
+    row_px = 2 * LINE_PX + 2 * GAP_PX + max(map_px + LINE_PX, ACROSS * (factor * tile_px + 2 * FRAME_PX + GAP_PX + LINE_PX))
+    head_px = 3 * LINE_PX
+    scale, gone = scale_of(slides), []
+    with style():
+        figure = page(2 * map_px + tiles_px + 7 * GAP_PX, head_px + len(slides) * row_px + 3 * LINE_PX)
+        write(figure, title, GAP_PX, LINE_PX)
+        second_px, tiles_at_px = GAP_PX + map_px + 2 * GAP_PX, 2 * map_px + 6 * GAP_PX
+        for text, left_px in (("slide", GAP_PX), ("attention", second_px), ("most attended", tiles_at_px)):
+            write(figure, text, left_px, 2 * LINE_PX + GAP_PX, color="0.4")
+        write(figure, "least attended", tiles_at_px + tiles_px // 2, 2 * LINE_PX + GAP_PX, color="0.4")
+        for number, slide in enumerate(slides):
+            why = draw_slide(figure, slide, scale, head_px + number * row_px, map_px, factor)
+            gone += [f"{slide.about.slide}: no picture: {why}"] if why else []
+        foot_px = head_px + len(slides) * row_px
+        write(figure, "attention × number of tiles (1: an equal share)", second_px + map_px + 2 * GAP_PX, foot_px + 20)
+        colour_bar(figure, scale, second_px, foot_px, map_px)
+    return figure, gone
+
+
+def figure_attention(runs: list[Path], catalog: Path, tiles: Path, pdf: Path, png: Path, csv: Path, settings: AttentionSettings) -> None:
+    """Draw where the aggregators of the task of `runs` look; attention and predictions lie beside each file of runs."""
+    encoder = best_encoder(runs)
+    folder = next(path.parent for path in runs if path.parent.name == encoder)
+    shown = chosen(pd.read_parquet(folder / "predictions.parquet"), settings.slides, settings.named)
+    attention = pd.read_parquet(folder / "attention.parquet", filters=[("slide", "in", shown["slide"].tolist())])
+    rows = shown.merge(attention.groupby("slide")["runs"].first().reset_index(), on="slide").merge(pd.read_parquet(catalog), on="slide")
+    slides = [with_tiles(row, attention[attention["slide"] == row.slide], tiles) for row in rows.itertuples()]
+    figure, gone = draw(
+        slides, f"{folder.parent.name}: gated attention on {settings.labels.get(encoder, encoder)}, the best encoder by AUC"
+    )
+    for why in gone:
+        print(why)
+    save(figure, pdf, png)
+    write_text(csv, drawn(slides).to_csv(index=False, float_format="%.6g"))
+
+
+if __name__ == "__main__":
+    run(figure_attention)
