@@ -1,6 +1,7 @@
 """A table's files, with names that LaTeX, Markdown and HTML would misread."""
 
 import re
+from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -82,7 +83,13 @@ def test_html_shows_the_text_and_fetches_nothing(files: Path) -> None:
     text = files.with_suffix(".html").read_text()
     assert Cells(text).rows == [list(NASTY.columns), [NASTY.iloc[0, 0], "1,234,567", "0.5", "1"], [NASTY.iloc[1, 0], "2", "", ""]]
     assert "<h1>A &amp; B</h1>" in text
-    assert not re.search(r"https?:|src=|href=", text)
+    assert not re.search(r"https?:|src=", text)
+    downloads = re.findall(r'download="([^"]*)" href="data:text/plain;base64,([^"]*)"', text)
+    assert {name: b64decode(data) for name, data in downloads} == {
+        "odd.csv": files.with_suffix(".csv").read_bytes(),
+        "odd.tex": files.with_suffix(".tex").read_bytes(),
+    }
+    assert text.count("href=") == len(downloads)
 
 
 def test_markdown_keeps_its_columns(files: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.checkout import Checkout
+from tests.test_table_files import assert_tex
 
 REPORT = {"report": 1, "all": 1}
 METHODS = {"methods": 1, **REPORT}  # where a setting changed: the report states every one
@@ -40,6 +41,11 @@ def test_figures_tables_and_report_are_there(checkout: Checkout) -> None:
     assert len(list(checkout.folder.glob("results/figures/attention/*.png"))) == 2
     near = {path.stem for path in checkout.folder.glob("results/figures/neighbours/*.png")}
     assert near == {"dino_tiny@2", "mae_tiny@1", "tres50"}, "last checkpoints and baselines"
+    tables = sorted((checkout.folder / "results/tables").glob("*.tex"))
+    assert {"auc", "decisions", "methods", "cohort", "tasks", "overlap"} <= {table.stem for table in tables}
+    for table in tables:
+        assert_tex(table.read_text())
+        assert all(table.with_suffix(suffix).is_file() for suffix in (".csv", ".md", ".html"))
     report = (checkout.folder / "results/report.html").read_text()
     assert all(name in report for name in ("pretraining.png", "checkpoints.png", "quality.png", "pca.png", "auc.html", "quality.html"))
 

@@ -4,6 +4,7 @@ CSV has the numbers under short names; the others show them: thousands separated
 escaped. Each file is written whole or not at all.
 """
 
+from base64 import b64encode
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -12,12 +13,15 @@ import pandas as pd
 
 from microtome.atomic import write_text
 
+SHORT = 32  # letters that stay on one line: a mean with its interval
 STYLE = """
-body { font: 14px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 1.5em; max-width: 70em; }
-h1 { font-size: 1.4em; } h2 { font-size: 1.1em; margin: 1.8em 0 0.3em; } p { color: #555; margin: 0.2em 0 0.6em; }
+body { font: 14px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 1.5em; max-width: 80em; }
+h1 { font-size: 1.4em; } h2 { font-size: 1.1em; margin: 1.8em 0 0.3em; } p { color: #555; margin: 0.6em 0; }
+a { margin-right: 1em; }
 table { border-collapse: collapse; border-top: 1.5px solid; border-bottom: 1.5px solid; }
 th { border-bottom: 1px solid; vertical-align: bottom; } th, td { padding: 0.25em 0.9em; text-align: left; }
-td { vertical-align: top; overflow-wrap: anywhere; } .number { text-align: right; font-variant-numeric: tabular-nums; }
+td { vertical-align: top; min-width: 8em; overflow-wrap: anywhere; }
+.short { white-space: nowrap; min-width: 0; } .number { text-align: right; font-variant-numeric: tabular-nums; }
 """
 
 
@@ -27,12 +31,9 @@ Sections = Mapping[str, tuple[str, pd.DataFrame]]  # by heading: a line that say
 def write_table(stem: Path, title: str, table: pd.DataFrame, shown: pd.DataFrame | None = None, sections: Sections | None = None) -> None:
     """Write `stem`.csv with `table`, .md and .tex with `shown` (or the same table), .html with `sections` (or the table shown)."""
     shown = table if shown is None else shown
-    for kind, text in {
-        "csv": table.to_csv(index=False),
-        "md": markdown(shown),
-        "tex": latex(shown),
-        "html": page(title, sections or {"": ("", shown)}),
-    }.items():
+    files = {"csv": table.to_csv(index=False), "md": markdown(shown), "tex": latex(shown)}
+    files["html"] = page(title, sections or {"": ("", shown)}, {f"{stem.name}.{kind}": files[kind] for kind in ("csv", "tex")})
+    for kind, text in files.items():
         write_text(stem.with_name(f"{stem.name}.{kind}"), text)
 
 
@@ -58,20 +59,24 @@ def latex(table: pd.DataFrame) -> str:
     return "% \\usepackage{booktabs}\n" + cells(table).to_latex(index=False, escape=True, column_format=aligned)
 
 
-def page(title: str, tables: Sections) -> str:
-    """An HTML page that fetches nothing: tables under their headings, each with a line that says what it is."""
+def page(title: str, tables: Sections, files: Mapping[str, str]) -> str:
+    """An HTML page that fetches nothing: tables under their headings, each with a line that says what it is; `files` to download."""
     parts = [f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>']
     parts.append(f"<h1>{escape(title)}</h1>")
     for heading, (line, table) in tables.items():
         parts += [f"<h2>{escape(heading)}</h2>"] * bool(heading) + [f"<p>{escape(line)}</p>"] * bool(line) + [_html(table)]
-    return "\n".join(parts) + "\n</html>\n"
+    links = [
+        f'<a download="{name}" href="data:text/plain;base64,{b64encode(text.encode()).decode()}">{name}</a>' for name, text in files.items()
+    ]
+    return "\n".join([*parts, f"<p>{' '.join(links)}</p>"]) + "\n</html>\n"
 
 
 def _html(table: pd.DataFrame) -> str:
-    kinds = [' class="number"' if number else "" for number in _is_number(table)]
+    numbers = ["number" if number else "" for number in _is_number(table)]
 
     def row(tag: str, texts: list[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True)) + "</tr>"
+        looks = [f"{number} {'short' if len(text) <= SHORT else ''}".strip() for number, text in zip(numbers, texts, strict=True)]
+        return "<tr>" + "".join(f'<{tag} class="{look}">{escape(text)}</{tag}>' for look, text in zip(looks, texts, strict=True)) + "</tr>"
 
     body = [row("td", list(texts)) for texts in cells(table).itertuples(index=False, name=None)]
     return "\n".join(["<table><thead>", row("th", [str(name) for name in table.columns]), "</thead><tbody>", *body, "</tbody></table>"])
