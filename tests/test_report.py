@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.checkout import Checkout
 from tests.chromium import Chromium
 
 CATEGORIES = ["1 Results", "2 Methods", "3 Cohort", "4 Data quality", "5 Pretraining", "6 Tiles"]
@@ -68,9 +67,9 @@ def assert_shown(browser: Chromium, file: Path) -> None:
         browser.until(f"document.querySelector('.grow img')?.naturalWidth === {Image.open(file).width}")
 
 
-def test_categories_are_in_order_and_complete(checkout: Checkout) -> None:
+def test_categories_are_in_order_and_complete(results: Path) -> None:
     """Snakemake sorts categories by name, so names begin with their place; a reader finds results by one label."""
-    report = checkout.folder / "results" / "report.html"
+    report = results / "report.html"
     assert sorted(results_of(report)) == CATEGORIES
     found = re.search(r"var results = (\{.*\});", report.read_text())
     assert found
@@ -88,8 +87,8 @@ def test_captions_of_the_benchmark_say_what_cross_validation_shows() -> None:
         assert last.endswith("The last epoch is reported, not the best.")
 
 
-def test_every_result_is_shown_and_nothing_is_fetched(browser: Chromium, checkout: Checkout) -> None:
-    report = checkout.folder / "results" / "report.html"
+def test_every_result_is_shown_and_nothing_is_fetched(browser: Chromium, results: Path) -> None:
+    report = results / "report.html"
     categories = results_of(report)
     browser.open(report)
     browser.until("document.body.innerText.includes('Monte-Carlo')")
@@ -97,7 +96,7 @@ def test_every_result_is_shown_and_nothing_is_fetched(browser: Chromium, checkou
     contents = browser.ask("[...document.querySelectorAll('.prose a')].map(a => a.innerText)")
     assert len(contents) == sum(map(len, categories.values()))
     click(browser, link("Checkpoints"))
-    assert_shown(browser, checkout.folder / "results/figures/checkpoints.png")
+    assert_shown(browser, results / "figures/checkpoints.png")
     for category, paths in categories.items():
         click(browser, "document.querySelector('ol a')")  # the house: back to the menu
         click(browser, link(category))
@@ -105,7 +104,7 @@ def test_every_result_is_shown_and_nothing_is_fetched(browser: Chromium, checkou
             label = f"results[{json.dumps(path)}].labels.result"
             row = f"[...document.querySelectorAll('tbody tr')].find(row => row.innerText.trim() === {label})"
             click(browser, f"{row}?.querySelector('a[type=button]')")
-            assert_shown(browser, checkout.folder / path)
+            assert_shown(browser, results.parent / path)
             assert browser.ask(BROKEN) == 0, path
     assert browser.errors() == []
     assert [url for url in browser.requests() if not url.startswith(("file:", "data:", "blob:", "about:"))] == []
