@@ -56,6 +56,7 @@ def test_every_mistake_is_told_at_once() -> None:
         (("features", "encoders", "dino_vits16", "pseudo_epochs"), [26], "found 26, expected at most 25 (the end of run dino_vits16)"),
         (("pretrain", "runs", "dino_vits16", "global_batch"), 10**9, "expected at most 65000000 (schedule.tiles)"),
         (("schedule", "exclude_tasks"), ["exmple"], "did you mean 'example'?"),
+        (("figures", "attention_named"), {"exmple": ["a_slide"]}, "figures.attention_named: found 'exmple'"),
         (("pretrain", "recipes", "dino", "clip_grad"), float("nan"), "pretrain.recipes.dino.dino.clip_grad"),
         (("features", "encoders", "res50", "weights"), "pretraned", "random or a file (.safetensors, .pth, .pt, .bin); did you mean"),
         (("features", "encoders", "res50", "timm"), "owner/name", "expected a model's name in timm, hf-hub:owner/name or local-dir:folder"),

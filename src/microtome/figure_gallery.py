@@ -34,7 +34,7 @@ MOST = 9  # pixels of the page for one of a picture, along a side
 
 @dataclass(frozen=True)
 class Column:
-    """Pictures of one kind, `images` [views][n, 3, s, s]; `stacked` of them are drawn one under the other, the next ones beside."""
+    """Pictures of one kind, `images` [views][n, 3, s, s], in `stacked` rows for each tile."""
 
     label: str
     images: list[torch.Tensor]
@@ -50,10 +50,14 @@ class Column:
         """What stands above."""
         return [self.label, f"{self.side_px} px"]
 
+    @property
+    def beside(self) -> int:
+        """Pictures in a row."""
+        return -(-len(self.images) // self.stacked)
+
     def width_px(self, factor: int) -> int:
         """Of the column: of its pictures, or of its header where that is wider."""
-        beside = -(-len(self.images) // self.stacked)
-        return max(beside * (factor * self.side_px + GAP_PX) - GAP_PX, text_px(self.header))
+        return max(self.beside * (factor * self.side_px + GAP_PX) - GAP_PX, text_px(self.header))
 
 
 def shown(images: torch.Tensor, mean: Rgb, std: Rgb) -> torch.Tensor:
@@ -62,7 +66,7 @@ def shown(images: torch.Tensor, mean: Rgb, std: Rgb) -> torch.Tensor:
 
 
 def dino_columns(algorithm: DinoAlgorithm, tiles: Tiles) -> list[Column]:
-    """The global views, and beside them the local ones, as many in a pile as are as high as a global one."""
+    """The global views, and beside them the local ones, in as many rows as are as high as a global one."""
     n, recipe = len(tiles.positions), algorithm.recipe
     wide, *local = [
         [shown(view, recipe.mean, recipe.std) for view in crops.reshape(-1, n, *crops.shape[1:])]
@@ -103,7 +107,7 @@ def draw(columns: list[Column]) -> Figure:
             for line, text in enumerate(column.header, 1):
                 write(figure, text, left_px, line * LINE_PX, color=["black", "0.4"][line - 1])
             for number, view in enumerate(column.images):
-                beside, below = divmod(number, column.stacked)
+                below, beside = divmod(number, column.beside)
                 step_px = factor * column.side_px + GAP_PX
                 for row, image in enumerate(view):
                     top_px = HEADER_PX + row * row_px + below * step_px
