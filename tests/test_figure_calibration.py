@@ -39,6 +39,9 @@ def test_few_slides_are_hollow_and_counts_add_up() -> None:
     above, below = figure.axes
     hollow = sum(len(line.get_xdata()) for line in above.lines if line.get_markerfacecolor() == "white")
     assert hollow == (table["slides"] < 10).sum() > 0
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["e", "fewer than 10 different slides"]
+    enough = draw(table.assign(slides=10), figures_settings({}))
+    assert [text.get_text() for text in enough.legends[0].get_texts()] == ["e"]
     assert below.patches[0].get_data().values.sum() == pytest.approx(1)
 
 

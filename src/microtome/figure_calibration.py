@@ -94,9 +94,11 @@ def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
         for row_of_panels in panels[-2:]:
             hide_unused(row_of_panels.tolist(), len(tasks) - columns * (rows - 1))
         handles = [Line2D([], [], color=look[e].colour, linestyle=look[e].line, marker=look[e].marker) for e in encoders]
-        hollow = Line2D([], [], color="black", linestyle="none", marker="o", markerfacecolor="white", markeredgewidth=0.6)
-        names = [*(labelled(encoder, settings.labels) for encoder in encoders), f"fewer than {FEW} different slides"]
-        legend_below(figure, [*handles, hollow], names, width_mm)
+        names = [labelled(encoder, settings.labels) for encoder in encoders]
+        if (table["slides"] < FEW).any():
+            handles.append(Line2D([], [], color="black", linestyle="none", marker="o", markerfacecolor="white", markeredgewidth=0.6))
+            names.append(f"fewer than {FEW} different slides")
+        legend_below(figure, handles, names, width_mm)
         figure.align_ylabels()
     return figure
 
