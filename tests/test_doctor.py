@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from microtome import machine_checks, project_checks, slurm_checks
 from microtome.config import Config, load_config
@@ -152,6 +153,20 @@ def test_gated_weights_without_a_token(tmp_path: Path, monkeypatch: pytest.Monke
     assert (finding.level, "nobody/none is not in the cache" in finding.what, "HF_TOKEN" in finding.remedy) == ("warning", True, True)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
     assert project_checks.hub(config).level == "ok"
+
+
+def test_a_batch_that_processes_cannot_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = values("paper.yaml")
+    project(tmp_path, **{section: paper[section] for section in ("schedule", "pretrain", "features")})
+    monkeypatch.chdir(tmp_path)
+    written = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    for nodes, level in {2: "wrong", 3: "ok"}.items():
+        written["set-resources"]["pretrain"] |= {"nodes": nodes, "processes": 8}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
+        (finding,) = project_checks.processes([], Profile(tmp_path))
+        assert finding.level == level
+        assert ("batch of 1,080 cannot be shared equally by 16 processes" in finding.what) == (nodes == 2)
+    assert not list(project_checks.processes([tmp_path / "missing.yaml"], Profile(tmp_path)))
 
 
 def test_no_slurm_executor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def enough_room(config: Config) -> Finding:
     return machine_checks.room(RESULTS, *needed(stages))
 
 
-def cluster(name: str) -> Iterator[Finding]:
+def cluster(name: str, configfile: list[Path]) -> Iterator[Finding]:
     """The profile, and the cluster it speaks of."""
     try:
         profile = Profile.named(name)
@@ -66,6 +66,7 @@ def cluster(name: str) -> Iterator[Finding]:
         return
     yield Finding("ok", f"profile {name}: {profile.file}")
     yield project_checks.executor(profile.slurm)
+    yield from project_checks.processes(configfile, profile)
     if profile.slurm:
         yield slurm_checks.partitions(profile)
         yield slurm_checks.accounts(profile)
@@ -75,7 +76,7 @@ def cluster(name: str) -> Iterator[Finding]:
 def doctor(configfile: list[Path] = [], profile: str = "slurm") -> None:  # noqa: B006
     """Check everything, with the overlays and the profile of the run to come."""
     levels = []
-    for checks in (machine(), project(configfile), cluster(profile)):
+    for checks in (machine(), project(configfile), cluster(profile, configfile)):
         for finding in checks:
             print(finding.line(), flush=True)
             levels.append(finding.level)

@@ -120,13 +120,23 @@ def warnings(stages: Sequence[Stage], profile: Profile) -> list[str]:
     return found
 
 
+def uneven(config: Config, profile: Profile) -> list[str]:
+    """The runs whose global batch the profile's processes cannot share equally, which stops them."""
+    needs = profile.needs("pretrain")
+    processes = max(needs.nodes, 1) * needs.processes
+    found = {name: each.global_batch for name, each in config.pretrain.runs.items() if each.global_batch % processes}
+    return [
+        f"pretrain {name}: a global batch of {batch:,} cannot be shared equally by {processes} processes." for name, batch in found.items()
+    ]
+
+
 def text(config: Config, cohort: Cohort, profile: Profile) -> str:
     """The whole plan."""
     stages, node_gpus = stages_of(config, cohort), max(profile.needs("pretrain").gpus, 1)
     rows = [row(stage, profile, node_gpus) for stage in stages]
     files = needed(stages)[1]
     head = f"Plan for {cohort.slides:,} slides with {profile.file}. Estimates, not promises: what they assume stands below."
-    wrong = warnings(stages, profile)
+    wrong = uneven(config, profile) + warnings(stages, profile)
     parts = [head, table(rows), "\n".join(totals(stages, files, profile)), "\n".join(storage(cohort, stages, profile))]
     parts += ["As the profile stands:\n" + "\n".join(f"  {line}" for line in wrong)] * bool(wrong)
     return "\n\n".join([*parts, "Assumed:\n" + "\n".join(f"  {line}" for line in assumptions(config, cohort))]) + "\n"

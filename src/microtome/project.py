@@ -46,12 +46,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one job of a rule asks for at its first attempt. `nodes` is 0 on this machine; `gpus` are a node's; runtime in minutes."""
+    """What one job of a rule asks for at its first attempt. `nodes` is 0 on this machine; `processes` and `gpus` are a node's."""
 
     threads: int
     mem_mb: int
     runtime_min: int
     nodes: int
+    processes: int
     gpus: int
     partition: str
     account: str
@@ -98,6 +99,7 @@ class Profile:
             mem_mb=_first(found.get("mem_mb", 0)),
             runtime_min=_first(found.get("runtime", 0)),
             nodes=_first(found.get("nodes", 1 if self.slurm else 0)),
+            processes=_first(found.get("processes", 1)),
             gpus=_first(gpus),
             partition=str(found.get("slurm_partition", "")),
             account=str(found.get("slurm_account", "")),

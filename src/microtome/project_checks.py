@@ -1,6 +1,8 @@
 """Checks of the project in the working directory: its configuration, tables, encoders and profile."""
 
 import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ from microtome.cohort import read_slides, select
 from microtome.config import HUB, Config, TimmEncoder
 from microtome.errors import UserError
 from microtome.findings import Finding, Level, some
+from microtome.plan import uneven
+from microtome.project import Profile, read_config
 from microtome.tasks import read_task, with_patients
 
 SAMPLE = 200  # slides whose paths are looked at
@@ -72,3 +76,14 @@ def executor(slurm: bool) -> Finding:
     if slurm and importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
         return Finding("wrong", "Snakemake has no Slurm executor", "`make install` brings it (snakemake-executor-plugin-slurm)")
     return Finding("ok", "Snakemake can submit to Slurm" if slurm else "Snakemake runs its jobs on this machine")
+
+
+def processes(configfile: Sequence[Path], profile: Profile) -> Iterator[Finding]:
+    """Whether the processes of pretraining can share each run's global batch; silent where the configuration is not valid."""
+    with suppress(UserError):
+        if faults := uneven(read_config(configfile), profile):
+            yield Finding(
+                "wrong", " ".join(faults), f"mend `nodes` and `processes` of pretrain in {profile.file}, or the run's global_batch"
+            )
+        else:
+            yield Finding("ok", "pretraining's processes share each global batch equally")
