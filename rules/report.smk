@@ -83,7 +83,7 @@ rule methods:
     "Every setting that was used, the cards of the trained encoders, and the versions of the software."
     input:
         weights=[f"results/pretrain/{run}/{CONFIG.pretrain.runs[run].pseudo_epochs}/encoder.safetensors" for run in CONFIG.pretrain.runs],
-        code=code("methods", "table_files", "software", "config", "recipes"),
+        code=code("methods", "protocol", "table_files", "software", "config", "recipes"),
     output:
         html=report(
             "results/tables/methods.html", caption="captions/methods.rst", category="2 Methods", labels={"result": "Settings and software"}

@@ -1,5 +1,5 @@
-"""The rule `methods`: what a paper's methods section and its supplement need: every setting that was used, what is on the card of each
-trained encoder, and the versions of the software.
+"""The rule `methods`: what a paper's methods section and its supplement need: the protocol in words, every setting that was used, what is
+on the card of each trained encoder, and the versions of the software.
 
 A section's line is that of its class in `config.py`. Versions are those at the time this table was written; an encoder's commit is that of
 the time it was trained.
@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from microtome.command_line import run
 from microtome.config import Config
+from microtome.protocol import protocol
 from microtome.section import Section
 from microtome.software import versions
 from microtome.table_files import write_table
@@ -58,9 +59,14 @@ def encoders_table(weights: list[Path]) -> pd.DataFrame:
 
 def methods(weights: list[Path], folder: Path, settings: Config) -> None:
     """Write methods.csv, .md and .tex, a row a setting, and methods.html, a table a section, into `folder`."""
-    software = pd.DataFrame(versions().items(), columns=["setting", "value"])
+    words, software = (pd.DataFrame(found.items(), columns=["setting", "value"]) for found in (protocol(settings), versions()))
     trained = ("From the card of each run's last checkpoint.", encoders_table(weights))
-    sections = {**settings_tables(settings), "encoders trained": trained, "software": ("When this was written.", software)}
+    sections = {
+        "in words": ("What was done.", words),
+        **settings_tables(settings),
+        "encoders trained": trained,
+        "software": ("When this was written.", software),
+    }
     flat = pd.concat([table.assign(section=name)[["section", "setting", "value"]] for name, (_, table) in sections.items()])
     write_table(folder / "methods", "Methods: every setting, and the software", flat, sections=sections)
 
