@@ -19,19 +19,22 @@ NASTY = pd.DataFrame(
     }
 )
 
+RULES = {"\\toprule", "\\midrule", "\\bottomrule", "\\endfirsthead", "\\endhead", "\\endfoot", "\\endlastfoot"}
+
 
 def assert_tex(text: str) -> None:
     """What a LaTeX run with booktabs would stop at: an unescaped special character, an open brace, a row of other length."""
-    assert "\\toprule" in text
-    assert "\\bottomrule" in text
-    body = text.split("\\toprule")[1].split("\\bottomrule")[0]
-    assert not re.search(r"(?<!\\)[_%$#^~]", body)
-    assert len(re.findall(r"(?<!\\){", text)) == len(re.findall(r"(?<!\\)}", text))
-    columns = len(re.search(r"begin{tabular}{(\w+)}", text).group(1))
-    rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+    found = re.search(r"\\begin{(tabular|longtable)}{((?:[lr]|p{[^}]*})+)}\n(.*)\\end{\1}", text, re.DOTALL)
+    assert found
+    columns = len(re.findall(r"[lr]|p{[^}]*}", found.group(2)))
+    lines = found.group(3).splitlines()
+    assert {"\\toprule", "\\midrule", "\\bottomrule"} <= set(lines)
+    rows = [line for line in lines if line not in RULES and not line.startswith("\\multicolumn")]
     assert rows
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
-    assert all(line.endswith("\\\\") for line in body.splitlines() if line and line != "\\midrule")
+    assert all(row.endswith("\\\\") for row in rows)
+    assert not any(re.search(r"(?<!\\)[_%$#^~]", row) for row in rows)
+    assert len(re.findall(r"(?<!\\){", text)) == len(re.findall(r"(?<!\\)}", text))
 
 
 class Cells(HTMLParser):
@@ -62,6 +65,15 @@ class Cells(HTMLParser):
 def files(tmp_path: Path) -> Path:
     write_table(tmp_path / "odd", "A & B", NASTY)
     return tmp_path / "odd"
+
+
+def test_long_tables_break_and_long_texts_are_paragraphs() -> None:
+    table = pd.DataFrame({"a": ["word " * 20] * 60, "n": range(60), "b": ["x" * 51] * 60})
+    assert_tex(latex(table))
+    assert "\\begin{longtable}{p{0.30\\linewidth}rp{0.30\\linewidth}}" in latex(table)
+    assert "% \\usepackage{longtable}" in latex(table)
+    assert "\\begin{tabular}{p{0.30" in latex(table[:45])
+    assert_tex(latex(table[:0]))
 
 
 def test_latex_would_compile(files: Path) -> None:

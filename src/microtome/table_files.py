@@ -13,6 +13,8 @@ import pandas as pd
 
 from microtome.atomic import write_text
 
+PAGE = 45
+LONG = 50
 SHORT = 32  # letters that stay on one line: a mean with its interval
 STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 1.5em; max-width: 80em; }
@@ -54,9 +56,17 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def latex(table: pd.DataFrame) -> str:
-    r"""A table as a LaTeX tabular that needs the package booktabs, to be \input into a table environment. No value is set in bold."""
-    aligned = "".join("r" if number else "l" for number in _is_number(table))
-    return "% \\usepackage{booktabs}\n" + cells(table).to_latex(index=False, escape=True, column_format=aligned)
+    r"""A table as LaTeX that needs the package booktabs, to be \input into a table environment. No value is set in bold.
+
+    Columns with long texts are paragraphs. A table of more than `PAGE` rows is a longtable, which needs that package and no environment.
+    """
+    text = cells(table)
+    long = [bool((text[name].str.len() > LONG).any()) for name in text]
+    paragraph = f"p{{{0.6 / max(1, sum(long)):.2f}\\linewidth}}"
+    aligned = ["r" if number else paragraph if wide else "l" for number, wide in zip(_is_number(table), long, strict=True)]
+    breaks = len(table) > PAGE
+    needed = "% \\usepackage{booktabs}\n" + "% \\usepackage{longtable}\n" * breaks
+    return needed + text.to_latex(index=False, escape=True, column_format="".join(aligned), longtable=breaks)
 
 
 def page(title: str, tables: Sections, files: Mapping[str, str]) -> str:
