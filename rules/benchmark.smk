@@ -39,6 +39,7 @@ rule gma:
     input:
         splits="results/splits/{task}.csv",
         weights=lambda wildcards: JOBS.weights(wildcards.encoder),
+        coords=COORDS or [],
         features=lambda wildcards: [
             settled(
                 f"results/features/{wildcards.encoder}/{shard}.parquet",

@@ -1,12 +1,15 @@
 # What each encoder sees in the tiles of the tasks' slides.
-# in:  results/catalog, results/tiles, results/pretrain
+# in:  results/catalog and results/tiles (or a folder of others' coordinates), results/pretrain
 # out: results/features/{encoder}/{shard}
+
+COORDS = f"{CONFIG.features.coords}/slides.parquet" if CONFIG.features.coords else None
 
 
 rule features:
     "The features of one encoder for the task slides of one feature shard, a file a slide."
     input:
-        catalog=lambda wildcards: settled(
+        catalog=lambda wildcards: COORDS
+        or settled(
             "results/catalog/slides.parquet",
             f"results/features/{wildcards.encoder}/{wildcards.shard}.parquet",
             JOBS.encoder_settings(wildcards.encoder).json_text(),
@@ -25,7 +28,7 @@ rule features:
         settings=lambda wildcards: JOBS.encoder_settings(wildcards.encoder).json_text(),
         slides=lambda wildcards: JOBS.features_digest(wildcards.shard),
         weights=lambda wildcards, input: checkpoint_flag(wildcards.encoder, input.weights),
-        tiles="results/tiles",
+        tiles=CONFIG.features.coords or "results/tiles",
         folder=lambda wildcards, output: os.path.splitext(output.table)[0],
     shell:
         "python -m microtome.features"

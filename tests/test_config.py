@@ -60,6 +60,11 @@ def test_every_mistake_is_told_at_once() -> None:
         (("pretrain", "recipes", "dino", "clip_grad"), float("nan"), "pretrain.recipes.dino.dino.clip_grad"),
         (("features", "encoders", "res50", "weights"), "pretraned", "random or a file (.safetensors, .pth, .pt, .bin); did you mean"),
         (("features", "encoders", "res50", "timm"), "owner/name", "expected a model's name in timm, hf-hub:owner/name or local-dir:folder"),
+        (
+            ("features", "coords"),
+            "folder",
+            "features.source: found tiles beside coords: folder, expected slides: no tiles are stored there",
+        ),
         (("tasks",), {"../x": {"table": "a", "origin": "", "disease": "", "kind": "detection"}}, "tasks.../x"),
     ],
 )

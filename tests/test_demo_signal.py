@@ -48,7 +48,10 @@ def bags(slides: list[np.ndarray]) -> Bags:
     timm = TimmEncoder(
         timm="resnet50.tv_in1k", weights="random", arguments={}, normalization=None, truncate="layer3", pooling="model", input_px=TILE_PX
     )
-    encoder = load_encoder(EncoderSettings(version=1, seed=0, name="tres50", encoder=timm, precision="fp32", dtype="float32"), None)
+    encoder = load_encoder(
+        EncoderSettings(version=1, source="tiles", fast_path=True, seed=0, name="tres50", encoder=timm, precision="fp32", dtype="float32"),
+        None,
+    )
     features = torch.cat([encoder(torch.from_numpy(tiles)) for tiles in slides])
     first = [0, *np.cumsum([len(tiles) for tiles in slides]).tolist()]
     return Bags([str(n) for n in range(len(slides))], torch.from_numpy(TARGETS), features, first)

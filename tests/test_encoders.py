@@ -23,7 +23,16 @@ def settings(seed: int = 0, **encoder: object) -> EncoderSettings:
         else {"weights": "random", "arguments": {}, "normalization": None, "truncate": None}
     )
     return EncoderSettings.model_validate(
-        {"version": 1, "seed": seed, "name": "it", "precision": "fp32", "dtype": "float32", "encoder": {**kind, **encoder}}
+        {
+            "version": 1,
+            "source": "tiles",
+            "fast_path": True,
+            "seed": seed,
+            "name": "it",
+            "precision": "fp32",
+            "dtype": "float32",
+            "encoder": {**kind, **encoder},
+        }
     )
 
 

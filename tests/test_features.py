@@ -34,7 +34,16 @@ TINY = {
 
 
 def encoder_settings(**values: object) -> EncoderSettings:
-    fixed = {"version": 1, "seed": 0, "name": "tiny", "precision": "fp32", "dtype": "float32", "encoder": {**TINY, "input_px": TILE_PX}}
+    fixed = {
+        "version": 1,
+        "source": "tiles",
+        "fast_path": True,
+        "seed": 0,
+        "name": "tiny",
+        "precision": "fp32",
+        "dtype": "float32",
+        "encoder": {**TINY, "input_px": TILE_PX},
+    }
     return EncoderSettings.model_validate({**fixed, **values})
 
 
@@ -95,6 +104,7 @@ def test_order_and_count_match_the_index(cohort: pd.DataFrame) -> None:
             assert attributes["patch_size"] == TILE_PX
             assert attributes["patch_size_level0"] == 64
             assert attributes["name"] == row.slide
+            assert "patch_level" not in attributes, "CLAM would read patch_size pixels of it"
             assert attributes["level0_magnification"] == 40
             assert attributes["target_magnification"] == 20
 

@@ -37,7 +37,16 @@ RUN = {"run": "dino", "pseudo_epochs": [], "pooling": "cls", "input_px": 32}
 
 def encoder_settings(name: str = "res18", **encoder: object) -> EncoderSettings:
     return EncoderSettings.model_validate(
-        {"version": 1, "seed": 0, "name": name, "precision": "fp32", "dtype": "float32", "encoder": encoder or TIMM}
+        {
+            "version": 1,
+            "source": "tiles",
+            "fast_path": True,
+            "seed": 0,
+            "name": name,
+            "precision": "fp32",
+            "dtype": "float32",
+            "encoder": encoder or TIMM,
+        }
     )
 
 

@@ -151,6 +151,8 @@ class Features(Section):
     batch: Count
     precision: Literal["fp32", "bf16", "fp16"]
     dtype: Literal["float32", "float16"]
+    source: Literal["tiles", "slides"]
+    coords: Path | None
     encoders: dict[Name, Encoder]
 
 
@@ -245,6 +247,10 @@ class Config(Section):
             _at_most(f"pretrain.runs.{name}.pseudo_epochs", run.pseudo_epochs, "schedule.pseudo_epochs", self.schedule.pseudo_epochs)
             _at_most(f"pretrain.runs.{name}.pseudo_epochs", run.pseudo_epochs, "its schedule_epochs", run.schedule_epochs)
             _at_most(f"pretrain.runs.{name}.global_batch", run.global_batch, "schedule.tiles", self.schedule.tiles)
+        if self.features.coords is not None and self.features.source != "slides":
+            raise ValueError(
+                f"features.source: found tiles beside coords: {self.features.coords}, expected slides: no tiles are stored there"
+            )
         for name, encoder in self.features.encoders.items():
             if isinstance(encoder, RunEncoder):
                 _known(f"features.encoders.{name}.run", encoder.run, self.pretrain.runs)

@@ -5,8 +5,10 @@ of slides that left the tasks are removed. A slide without tiles, or with one th
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,11 +23,13 @@ from microtome.cohort import shard_of
 from microtome.command_line import run
 from microtome.encoders import PRECISIONS, TileEncoder, load_encoder, weights_digest
 from microtome.feature_store import stored_dim, write_features
+from microtome.ledger import source_of
 from microtome.progress import progress_bar
 from microtome.settings import EncoderSettings
+from microtome.slide_pixels import SlideFile, SlidePixels
 from microtome.slide_tiles import SlideTiles, locate, toolkit_attributes
 from microtome.tasks import read_task
-from microtome.tile_batches import batches
+from microtome.tile_batches import StoredTiles, TileReader, batches
 
 CPU_BATCH = 16  # tiles whose activations fit a core's cache: a third faster than 64 with ViT-S/16
 
@@ -36,18 +40,26 @@ def slides_of_shard(tasks: Sequence[Path], shard: str, shards: int) -> list[str]
     return sorted(slide for slide in slides if shard_of(slide, shards) == shard)
 
 
-def digest(settings: EncoderSettings, weights: str, tiles: SlideTiles) -> str:
-    """A SHA-256 of all that a slide's features follow from."""
-    parts = [settings.json_text().encode(), weights.encode(), tiles.coords_px0.tobytes(), tiles.offset_b.tobytes(), tiles.size_b.tobytes()]
-    return hashlib.sha256(b"\x1f".join(parts)).hexdigest()
+def digest(settings: EncoderSettings, weights: str, tiles: SlideTiles, file: SlideFile | None) -> str:
+    """A SHA-256 of all that a slide's features follow from; `file` is the slide's where tiles are read from it."""
+    if file is None:
+        pixels = tiles.offset_b.tobytes() + tiles.size_b.tobytes()
+    else:
+        pixels = json.dumps([file.tile_px0, tiles.tile_px, source_of(file.path, checksum=False)]).encode()
+    return hashlib.sha256(b"\x1f".join([settings.json_text().encode(), weights.encode(), tiles.coords_px0.tobytes(), pixels])).hexdigest()
 
 
 def encode(
-    encoder: TileEncoder, slides: Sequence[SlideTiles], settings: EncoderSettings, batch: int, workers: int
+    encoder: TileEncoder,
+    slides: Sequence[SlideTiles],
+    settings: EncoderSettings,
+    batch: int,
+    workers: int,
+    reader: Callable[[], TileReader] = StoredTiles,
 ) -> Iterator[tuple[int, NDArray[Any] | str]]:
     """Each slide's number and features [tiles, d], or the reason why it has none, as soon as its last tile is done.
 
-    On a CPU each worker encodes what it has decoded, on one core; on a GPU they take turns.
+    On a CPU each worker encodes what it has read, on one core; on a GPU they take turns.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder, precision = encoder.to(device), PRECISIONS[settings.precision]
@@ -62,7 +74,7 @@ def encode(
     under_way: list[NDArray[Any]] = []  # features of the slide whose tiles are not all done
     failed: dict[int, str] = {}
     with progress_bar(sum(len(tiles) for tiles in slides), f"features of {settings.name}", "tile") as bar:
-        for done in batches(slides, size, workers, features_of):
+        for done in batches(slides, size, workers, features_of, reader):
             failed |= done.failed
             for number in np.unique(done.slides).tolist():
                 under_way.append(done.values[done.slides == number])
@@ -78,21 +90,31 @@ def _checked(features: NDArray[Any], settings: EncoderSettings) -> NDArray[Any] 
     return features if np.isfinite(features).all() else f"features are NaN or infinite: {remedy}"
 
 
+def _reader(rows: pd.DataFrame, settings: EncoderSettings) -> tuple[dict[str, SlideFile], Callable[[], TileReader]]:
+    """The slides' files where tiles are read from them, and what reads tiles."""
+    if settings.source == "tiles":
+        return {}, StoredTiles
+    sides_px0 = rows["tile_px0"].tolist()
+    files = {slide: SlideFile(Path(path), side) for slide, path, side in zip(rows["slide"], rows["path"], sides_px0, strict=True)}
+    return files, partial(SlidePixels, files, settings.fast_path)
+
+
 def _write_missing(
     rows: pd.DataFrame, tiles: Path, folder: Path, encoder: TileEncoder, settings: EncoderSettings, batch: int, workers: int
 ) -> dict[str, int | str]:
     """Make the features that are not there. Returns for each slide of `rows` the dimension of its features, or why it has none."""
     weights, todo = weights_digest(encoder), []
     outcome: dict[str, int | str] = {}
+    files, reader = _reader(rows, settings)
     for row in rows.itertuples():
         where = locate(row, tiles)
-        made_from = digest(settings, weights, where)
+        made_from = digest(settings, weights, where, files.get(where.slide))
         dim = stored_dim(folder / f"{where.slide}.h5", len(where), made_from)
         if dim is None:
             todo.append((row, where, made_from))
         else:
             outcome[where.slide] = dim
-    for number, features in encode(encoder, [where for _, where, _ in todo], settings, batch, workers):
+    for number, features in encode(encoder, [where for _, where, _ in todo], settings, batch, workers, reader):
         row, where, made_from = todo[number]
         if isinstance(features, str):
             outcome[where.slide] = features
@@ -117,6 +139,7 @@ def features(
 ) -> None:
     """Bring the feature files of a shard up to date and write their table: slide, status, reason, tiles, dim, path.
 
+    `catalog` and the indexes in `tiles` say where the tiles are; their pixels come from the tars beside, or (`settings.source`) the slides.
     Status and reason are the catalog's for a slide that has no tiles; a slide with a tile that cannot be read has failed here.
     """
     torch.set_num_threads(1)  # of each worker

@@ -148,6 +148,8 @@ class Jobs:
             encoder=self.with_nulls[encoder][0],
             precision=features.precision,
             dtype=features.dtype,
+            source=features.source,
+            fast_path=self.config.tiles.fast_path,
         )
 
     def quality_sample_settings(self) -> QualitySampleSettings:

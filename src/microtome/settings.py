@@ -53,6 +53,8 @@ class EncoderSettings(Section):
     encoder: Encoder
     precision: Literal["fp32", "bf16", "fp16"]
     dtype: Literal["float32", "float16"]
+    source: Literal["tiles", "slides"]
+    fast_path: bool  # of reading slides
 
 
 class QualitySampleSettings(Section):

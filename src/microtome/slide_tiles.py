@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from microtome.errors import UserError
 from microtome.tile_index import read_rows
 
-MPP_OF_1X = 10.0  # ASSUME: nominal magnification is 10 / mpp (0.25 µm/px is 40x), the convention of the toolkits that read the files
+POWERS = [(0.16, 80), (0.2, 60), (0.3, 40), (0.6, 20), (1.2, 10), (2.4, 5)]  # µm/px finer than, magnification
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,18 @@ def locate(row: Any, tiles: Path) -> SlideTiles:
 
 
 def toolkit_attributes(row: Any, folder: Path) -> dict[str, Any]:
-    """What TRIDENT and CLAM write on `coords`, from a slide's `row` of the catalog.
+    """What TRIDENT writes on `coords`, from a slide's `row` of the catalog.
 
-    Magnifications are nominal, and left out where the slide's µm/px is not known.
+    Magnifications are nominal, and left out where the slide's µm/px is not known. `patch_level`, which CLAM writes on its coordinates, is
+    not there: CLAM reads `patch_size` pixels of that level, and no level need have the resolution of our tiles.
     """
-    attributes: dict[str, Any] = {"name": row.slide, "savetodir": str(folder), "overlap": 0, "patch_level": 0}
+    attributes: dict[str, Any] = {"name": row.slide, "savetodir": str(folder), "overlap": 0}
     attributes |= {"patch_size": int(row.tile_px), "patch_size_level0": round(row.tile_px0)}
     attributes |= {"level0_width": int(row.width_px0), "level0_height": int(row.height_px0)}
-    if row.mpp_px0 > 0:
-        mpp = row.mpp_px0 * row.tile_px0 / row.tile_px
-        attributes |= {"level0_magnification": round(MPP_OF_1X / row.mpp_px0), "target_magnification": round(MPP_OF_1X / mpp)}
-    return attributes
+    level0, target = nominal_magnification(row.mpp_px0), nominal_magnification(row.mpp_px0 * row.tile_px0 / row.tile_px)
+    return attributes | ({"level0_magnification": level0, "target_magnification": target} if level0 and target else {})
+
+
+def nominal_magnification(mpp: float) -> int | None:
+    """The power of the objective with which `mpp` µm per pixel are scanned, in TRIDENT's bins; None where it is not known."""
+    return next((power for finer_than, power in POWERS if mpp < finer_than), None) if mpp > 0 else None

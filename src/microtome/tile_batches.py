@@ -3,11 +3,11 @@
 Threads work a few batches ahead (libjpeg-turbo and torch run without Python's lock); memory does not grow with the slides.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from microtome.errors import UserError
 from microtome.schedule_file import ScheduledTile
 from microtome.slide_tiles import SlideTiles
+from microtome.slides import SlideError
 from microtome.tile_files import TileFiles, decode_into
 
 
@@ -26,20 +27,66 @@ class Batch(NamedTuple):
     failed: dict[int, str]
 
 
-def batches(slides: Sequence[SlideTiles], size: int, workers: int, finish: Callable[[NDArray[np.uint8]], NDArray[Any]]) -> Iterator[Batch]:
+class TileReader(Protocol):
+    """Gives the pixels of tiles; each thread has its own."""
+
+    def read_into(self, image: NDArray[np.uint8], tiles: SlideTiles, row: int) -> None:
+        """Read tile `row` of a slide into `image` [tile_px, tile_px, 3], RGB.
+
+        Raises:
+            UserError, SlideError: it cannot be read.
+        """
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class StoredTiles:
+    """Reads tiles from the slides' tars."""
+
+    def __init__(self) -> None:
+        self._files = TileFiles()
+        self.close = self._files.close
+
+    def read_into(self, image: NDArray[np.uint8], tiles: SlideTiles, row: int) -> None:
+        """Read and decode a tile."""
+        tile = ScheduledTile(str(tiles.tar), row, int(tiles.offset_b[row]), int(tiles.size_b[row]))
+        decode_into(image, self._files.read(tile), tile)
+
+
+def batches(
+    slides: Sequence[SlideTiles],
+    size: int,
+    workers: int,
+    finish: Callable[[NDArray[np.uint8]], NDArray[Any]],
+    reader: Callable[[], TileReader] = StoredTiles,
+) -> Iterator[Batch]:
     """All tiles of `slides`, in order, in batches of `size` (the last may be smaller).
 
-    Each of `workers` threads reads and decodes a batch and calls `finish` on it, [n, tile_px, tile_px, 3] RGB -> [n, …].
+    Each of `workers` threads reads and decodes a batch, by a `reader` of its own, and calls `finish` on it,
+    [n, tile_px, tile_px, 3] RGB -> [n, …]. All slides have the same tile_px.
     """
     first = np.cumsum([0, *(len(tiles) for tiles in slides)])
     starts = deque(range(0, int(first[-1]), size))
     ahead: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        while starts or ahead:
-            while starts and len(ahead) <= workers:
-                positions = np.arange(starts[0], min(starts.popleft() + size, int(first[-1])))
-                ahead.append(pool.submit(_batch, slides, first, positions, finish))
-            yield ahead.popleft().result()
+    of_thread, readers = threading.local(), list[TileReader]()
+
+    def start() -> None:
+        of_thread.reader = reader()
+        readers.append(of_thread.reader)
+
+    def made(positions: NDArray[np.int64]) -> Batch:
+        return _batch(slides, first, positions, finish, of_thread.reader)
+
+    try:
+        with ThreadPoolExecutor(workers, initializer=start) as pool:
+            while starts or ahead:
+                while starts and len(ahead) <= workers:
+                    ahead.append(pool.submit(made, np.arange(starts[0], min(starts.popleft() + size, int(first[-1])))))
+                yield ahead.popleft().result()
+    finally:
+        for one in readers:
+            one.close()
 
 
 def _batch(
@@ -47,18 +94,15 @@ def _batch(
     first: NDArray[np.int64],
     positions: NDArray[np.int64],
     finish: Callable[[NDArray[np.uint8]], NDArray[Any]],
+    reader: TileReader,
 ) -> Batch:
     numbers = np.searchsorted(first, positions, side="right") - 1
     side = slides[numbers[0]].tile_px
     images, failed = np.zeros((len(positions), side, side, 3), np.uint8), dict[int, str]()
-    with closing(TileFiles()) as files:
-        for image, number, row in zip(images, numbers.tolist(), (positions - first[numbers]).tolist(), strict=True):
-            if number in failed:
-                continue
-            slide = slides[number]
-            tile = ScheduledTile(str(slide.tar), row, int(slide.offset_b[row]), int(slide.size_b[row]))
+    for image, number, row in zip(images, numbers.tolist(), (positions - first[numbers]).tolist(), strict=True):
+        if number not in failed:
             try:
-                decode_into(image, files.read(tile), tile)
-            except UserError as error:
+                reader.read_into(image, slides[number], row)
+            except (UserError, SlideError) as error:
                 failed[number] = str(error)
     return Batch(finish(images), numbers, failed)

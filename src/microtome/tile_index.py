@@ -7,7 +7,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from microtome.atomic import atomic_path
 
@@ -50,6 +52,15 @@ def write_index(path: Path, slides: Sequence[tuple[int, Path]]) -> None:
     """Join slides' tile rows, given as (row of the slide in the shard's table, its Arrow file), into the shard's index."""
     tables = [_with_slide(number, read_rows(file)) for number, file in slides]
     _write(path, pa.concat_tables([INDEX_SCHEMA.empty_table(), *tables]))
+
+
+def write_places(path: Path, slides: Sequence[NDArray[np.int64]]) -> None:
+    """An index of tiles that are not stored: the places [tiles, 2] of each slide's, and nothing else."""
+    coords_px0 = np.concatenate([np.empty((0, 2), np.int64), *slides])
+    known = {"slide_row": np.repeat(np.arange(len(slides)), [len(places) for places in slides])}
+    known |= {"x_px0": coords_px0[:, 0], "y_px0": coords_px0[:, 1]}
+    nothing = np.zeros(len(coords_px0))
+    _write(path, pa.table([pa.array(known.get(field.name, nothing)).cast(field.type) for field in INDEX_SCHEMA], INDEX_SCHEMA))
 
 
 def read_rows(path: Path) -> pa.Table:

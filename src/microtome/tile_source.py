@@ -116,22 +116,33 @@ def can_copy(plane: Plane, cut: Cut, tile_px: int) -> bool:
     return not any(origin % tile_px for origin in (*cut.x_px, *cut.y_px))
 
 
-def tile_source(
-    slide: Slide, descriptor: int, places: TileGrid, wanted: Sequence[Place], settings: TilesSettings
-) -> tuple[TileSource, str]:
-    """The fastest way to the `wanted` tiles, and why it is not the fast path ("" where it is).
+def cutting_plane(
+    slide: Slide, descriptor: int, places: TileGrid, wanted: Sequence[Place], tile_px: int, fast_path: bool
+) -> tuple[Plane, Cut, str]:
+    """The plane from which the `wanted` tiles are cut fastest, where on it, and why it is not the fast path ("" where it is).
 
     `descriptor` is the slide's open file. One tile of the fast path is compared with OpenSlide's pixels first.
     """
     try:
-        if not settings.tiles.fast_path:
+        if not fast_path:
             raise Unusual("tiles.fast_path is off")
-        plane = jpeg_plane(slide, descriptor, places.tile_px0, settings.grid.tile_px)
+        plane = jpeg_plane(slide, descriptor, places.tile_px0, tile_px)
         cut = cut_at(places, plane)
         if wanted:
             row, column = wanted[len(wanted) // 2]
             check_agreement(plane, slide, cut.x_px[column], cut.y_px[row], cut.side_px)
-        return (CopiedTiles if can_copy(plane, cut, settings.grid.tile_px) else CutTiles)(plane, cut, settings), ""
+        return plane, cut, ""
     except Unusual as unusual:
-        openslide_plane = level_plane(slide, places.tile_px0, settings.grid.tile_px)
-        return CutTiles(openslide_plane, cut_at(places, openslide_plane), settings), str(unusual)
+        openslide_plane = level_plane(slide, places.tile_px0, tile_px)
+        return openslide_plane, cut_at(places, openslide_plane), str(unusual)
+
+
+def tile_source(
+    slide: Slide, descriptor: int, places: TileGrid, wanted: Sequence[Place], settings: TilesSettings
+) -> tuple[TileSource, str]:
+    """The fastest way to the `wanted` tiles, and why it is not the fast path ("" where it is)."""
+    tile_px = settings.grid.tile_px
+    plane, cut, note = cutting_plane(slide, descriptor, places, wanted, tile_px, settings.tiles.fast_path)
+    if isinstance(plane, JpegPlane) and can_copy(plane, cut, tile_px):
+        return CopiedTiles(plane, cut, settings), note
+    return CutTiles(plane, cut, settings), note

@@ -137,7 +137,16 @@ def settings() -> EncoderSettings:
         "input_px": None,
     }
     return EncoderSettings.model_validate(
-        {"version": 1, "seed": 0, "name": "vit_small", "encoder": encoder, "precision": "fp32", "dtype": "float32"}
+        {
+            "version": 1,
+            "source": "tiles",
+            "fast_path": True,
+            "seed": 0,
+            "name": "vit_small",
+            "encoder": encoder,
+            "precision": "fp32",
+            "dtype": "float32",
+        }
     )
 
 
