@@ -10,15 +10,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from microtome.bags import Bags
 from microtome.config import TimmEncoder
 from microtome.demo import plan
 from microtome.drawn_slide import draw_slide
 from microtome.encoders import load_encoder
-from microtome.feature_store import Bags
-from microtome.gma_training import Split, train
+from microtome.gma_training import Split
 from microtome.settings import EncoderSettings
 from microtome.statistics import auc
-from tests.test_gma_training import CPU, settings
+from tests.test_gma_training import settings, train_one
 
 TILE_PX = 128
 PAIRS = 10  # slides 2p and 2p + 1 are the negative and the positive of pair p
@@ -68,7 +68,7 @@ def final_auc(bags: Bags, targets: np.ndarray) -> float:
     """The mean AUC of the last epoch over the splits."""
     labelled = dataclasses.replace(bags, targets=torch.from_numpy(targets))
     learning = settings(hidden=64, attention=32, epochs=12, warmup_epochs=2, lr=0.001)
-    return float(np.mean([train(labelled, split, 1, learning, CPU).epochs[-1].auc for split in splits()]))
+    return float(np.mean([train_one(labelled, split, 1, learning).epochs[-1].auc for split in splits()]))
 
 
 def test_untrained_features_and_attention_find_the_true_labels_and_not_permuted_ones(bags: Bags) -> None:

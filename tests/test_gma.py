@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from microtome.errors import UserError
 from microtome.feature_store import write_features
 from microtome.gma import gma, read_splits
-from microtome.gma_training import train
+from microtome.gma_training import Run, train
 from tests.test_gma_training import drawn_bags, settings
 
 
@@ -66,7 +66,7 @@ def test_attention_is_the_mean_over_the_runs_that_a_slide_validates(tmp_path: Pa
     first, second = read_splits(splits, bags)
     assert attention["slide"].unique().tolist() == [bags.slides[n] for n in (*first.val, *second.val)], "slides 4 to 7 never validate"
     assert set(attention["runs"]) == {2}
-    runs = [train(bags, second, replica, settings(epochs=2), torch.device("cpu")).attention for replica in (1, 2)]
+    runs = [train(bags, [Run(second, replica)], settings(epochs=2), torch.device("cpu"))[0].attention for replica in (1, 2)]
     later = attention[attention["slide"] >= "s08"]
     assert later["attention"].to_numpy() == pytest.approx(np.mean(runs, axis=0), rel=1e-5)
     for slide, rows in attention.groupby("slide"):

@@ -1,100 +1,168 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch.nn.functional import cross_entropy
 
-from microtome.gma_model import Dropout, GatedAttention, decayed_and_not
+from microtome.gma_model import MATRICES, Draws, Nets, Part, Shape
+from tests.plain_gma import plain
+
+CPU = torch.device("cpu")
 
 
-def model(dim: int = 6, hidden: int = 5, attention: int = 4, dropout: float = 0.0, seed: int = 0) -> GatedAttention:
-    return GatedAttention(dim, hidden, attention, 2, dropout, np.random.default_rng(seed))
+SMALL = Shape(6, 5, 4, 2, 0.0)
+
+
+def nets(count: int = 1, shape: Shape = SMALL, seed: int = 0, rows: int = 400) -> Nets:
+    return Nets(shape, [np.random.default_rng([seed, net]) for net in range(count)], rows, CPU)
+
+
+def bag(tiles: int, dim: int = 6, seed: int = 1) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(tiles, dim))).float()
 
 
 @pytest.mark.parametrize(("dim", "parameters"), [(384, 855_171), (768, 1_051_779), (1024, 1_182_851), (2048, 1_707_139)])
 def test_the_published_size(dim: int, parameters: int) -> None:
-    assert sum(p.numel() for p in model(dim, 512, 384).parameters()) == parameters
+    assert sum(int(np.prod(of_one)) for of_one in Shape(dim, 512, 384, 2, 0.25).weights().values()) == parameters
 
 
 def naive(weights: dict[str, np.ndarray], tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The formulas of Ilse et al., tile by tile, in float64."""
-    linear = lambda name, x: weights[f"{name}.weight"] @ x + weights[f"{name}.bias"]  # noqa: E731
+    linear = lambda name, x: weights[name] @ x + weights[f"{name}_bias"]  # noqa: E731
     embeddings, scores = [], []
     for x in tiles:
-        h = np.maximum(linear("trunk.3", np.maximum(linear("trunk.0", x), 0)), 0)
-        gate = np.tanh(linear("attention_tanh.0", h)) / (1 + np.exp(-linear("attention_sigmoid.0", h)))
+        h = np.maximum(linear("trunk_2", np.maximum(linear("trunk_1", x), 0)), 0)
+        v, u = np.split(linear("gate", h), 2)
         embeddings.append(h)
-        scores.append(float(linear("attention_score", gate)[0]))
+        scores.append(float(linear("score", np.tanh(v) / (1 + np.exp(-u)))[0]))
     attention = np.exp(np.array(scores) - max(scores))
     attention /= attention.sum()
     return linear("classifier", sum(a * h for a, h in zip(attention, embeddings, strict=True))), attention
 
 
+def in_float64(net: Nets) -> dict[str, np.ndarray]:
+    return {name: view[0].double().numpy().copy() for name, view in net.weights.view.items()}
+
+
 def test_forward_is_the_formula() -> None:
-    net, tiles = model(), np.random.default_rng(1).normal(size=(7, 6))
-    weights = {name: tensor.double().numpy() for name, tensor in net.state_dict().items()}
-    logits, attention = net(torch.from_numpy(tiles).float())
-    expected_logits, expected_attention = naive(weights, tiles)
-    np.testing.assert_allclose(logits.detach().numpy(), expected_logits, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(attention.detach().numpy(), expected_attention, rtol=1e-5)
+    net, tiles = nets(), bag(7)
+    expected_logits, expected_attention = naive(in_float64(net), tiles.double().numpy())
+    logits, attention = net.forward([Part(0, tiles, [7])], training=False)
+    np.testing.assert_allclose(logits[0], expected_logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(attention, expected_attention, rtol=1e-5)
 
 
 def test_gradients_are_the_formulas() -> None:
     """Against central differences of the float64 formula."""
-    net, tiles = model(), np.random.default_rng(1).normal(size=(7, 6))
-    logits, _ = net(torch.from_numpy(tiles).float())
-    nn.functional.cross_entropy(logits, torch.tensor(1)).backward()
-    weights = {name: tensor.detach().double().numpy().copy() for name, tensor in net.named_parameters()}
+    net, tiles = nets(), bag(7)
+    loss_found = net.backward(net.forward([Part(0, tiles, [7])], training=True)[0], torch.tensor([[0.0, 1.0]]))
+    weights = in_float64(net)
 
     def loss() -> float:
-        logits = naive(weights, tiles)[0]
+        logits = naive(weights, tiles.double().numpy())[0]
         return float(np.log(np.exp(logits).sum()) - logits[1])
 
+    assert loss_found.item() == pytest.approx(loss(), rel=1e-5)
     step = 1e-5
-    for name, parameter in net.named_parameters():
-        for place in np.ndindex(*parameter.shape):
-            middle = weights[name][place]
-            weights[name][place] = middle + step
+    for name, values in weights.items():
+        for place in np.ndindex(*values.shape):
+            middle = values[place]
+            values[place] = middle + step
             above = loss()
-            weights[name][place] = middle - step
+            values[place] = middle - step
             numeric = (above - loss()) / (2 * step)
-            weights[name][place] = middle
-            assert parameter.grad[place].item() == pytest.approx(numeric, rel=1e-3, abs=2e-6), name
+            values[place] = middle
+            assert net.gradients.view[name][0][place].item() == pytest.approx(numeric, rel=1e-3, abs=2e-6), name
+
+
+def test_ragged_bags_of_many_nets_have_the_plain_forms_losses_and_gradients() -> None:
+    """Three nets, a bag of another size each, one of them larger than a block; three classes."""
+    together, sizes, labels = nets(3, Shape(12, 16, 8, 3, 0.0)), (9, 1, 300), (2, 0, 1)
+    bags = [bag(size, 12, size) for size in sizes]
+    logits, attention = together.forward([Part(net, tiles, [len(tiles)]) for net, tiles in enumerate(bags)], training=True)
+    losses = together.backward(logits, torch.nn.functional.one_hot(torch.tensor(labels), 3).float())
+    for net, (tiles, label, of_net) in enumerate(zip(bags, labels, attention.split(sizes), strict=True)):
+        reference = plain(together, net)
+        expected, expected_attention = reference(tiles)
+        loss = cross_entropy(expected, torch.tensor([label]))
+        loss.backward()
+        torch.testing.assert_close(losses[net], loss.detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(of_net, expected_attention.detach(), rtol=1e-5, atol=1e-5)
+        for name, parameters in reference.named().items():
+            gradient = torch.cat([parameter.grad for parameter in parameters]).reshape(together.gradients.view[name][net].shape)
+            torch.testing.assert_close(together.gradients.view[name][net], gradient, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_with_dropout_gradients_are_those_of_what_was_kept() -> None:
+    """The net with its dropout written out: the same loss by autograd, with masks read from where the buffers are 0."""
+    net, tiles = nets(1, Shape(6, 32, 16, 2, 0.25)), bag(150)
+    logits, _ = net.forward([Part(0, tiles, [150])], training=True)
+    keep, w = 0.75, {name: view[0].clone().requires_grad_() for name, view in net.weights.view.items()}
+    h1 = (tiles @ w["trunk_1"].T + w["trunk_1_bias"]).relu() * (net.space["h1"] > 0) / keep
+    h2 = (h1 @ w["trunk_2"].T + w["trunk_2_bias"]).relu() * (net.space["h2"] > 0) / keep
+    v, u = (h2 @ w["gate"].T + w["gate_bias"]).split(16, dim=1)
+    gate = v.tanh() * u.sigmoid() * (net.space["z"][:, 16:] > 0) / keep**2
+    expected = w["classifier"] @ (torch.softmax(gate @ w["score"], 0) @ h2) + w["classifier_bias"]
+    torch.testing.assert_close(logits[0], expected.detach(), rtol=1e-5, atol=1e-5)
+    loss = cross_entropy(expected[None], torch.tensor([1]))
+    loss.backward()
+    torch.testing.assert_close(net.backward(logits, torch.tensor([[0.0, 1.0]]))[0], loss.detach(), rtol=1e-5, atol=1e-5)
+    for name, weight in w.items():
+        if name != "score_bias":
+            torch.testing.assert_close(net.gradients.view[name][0], weight.grad, rtol=1e-4, atol=1e-5, msg=name)
+    dropped = [(net.space["z"][:, 16:] == 0).float().mean().item(), (net.space["h1"] == 0).float().mean().item()]
+    assert dropped[0] == pytest.approx(1 - keep**2, abs=0.04), "of tanh and of sigmoid, each a quarter"
+    assert dropped[1] > 0.25
+
+
+def test_bags_judged_together_are_bags_judged_alone() -> None:
+    net, sizes = nets(), [3, 1, 130]
+    bags = [bag(size, seed=size) for size in sizes]
+    alone = [[x.clone() for x in net.forward([Part(0, tiles, [len(tiles)])], training=False)] for tiles in bags]
+    logits, attention = net.forward([Part(0, torch.cat(bags), sizes)], training=False)
+    torch.testing.assert_close(logits, torch.cat([one[0] for one in alone]))
+    torch.testing.assert_close(attention, torch.cat([one[1] for one in alone]))
+
+
+def test_a_net_draws_the_same_in_any_company() -> None:
+    shape, tiles = Shape(6, 32, 16, 2, 0.25), bag(200)
+    randoms = [np.random.default_rng(seed) for seed in (0, 1)]
+    pair, alone = Nets(shape, randoms, 400, CPU), Nets(shape, [np.random.default_rng(1)], 400, CPU)
+    for _ in range(2):
+        of_pair = pair.forward([Part(0, bag(77), [77]), Part(1, tiles, [200])], training=True)[0][1]
+        torch.testing.assert_close(of_pair, alone.forward([Part(0, tiles, [200])], training=True)[0][0])
 
 
 def test_the_order_of_tiles_does_not_matter() -> None:
-    net, tiles = model().eval(), torch.randn(9, 6)
-    order = torch.randperm(9)
-    torch.testing.assert_close(net(tiles)[0], net(tiles[order])[0])
-    torch.testing.assert_close(net(tiles)[1][order], net(tiles[order])[1])
-    assert net(tiles)[1].sum().item() == pytest.approx(1)
+    net, tiles, order = nets(), bag(9), torch.randperm(9)
+    logits, attention = (x.clone() for x in net.forward([Part(0, tiles, [9])], training=False))
+    shuffled, shuffled_attention = net.forward([Part(0, tiles[order], [9])], training=False)
+    torch.testing.assert_close(shuffled, logits)
+    torch.testing.assert_close(shuffled_attention, attention[order])
+    assert attention.sum().item() == pytest.approx(1)
 
 
 def test_initial_weights_are_xavier_normal_and_follow_from_the_generator() -> None:
     torch.manual_seed(1)
-    first = model(200, 300, 100, seed=4)
+    first = nets(2, Shape(200, 300, 100, 2, 0.25), seed=4)
     torch.manual_seed(2)
-    second, other = model(200, 300, 100, seed=4), model(200, 300, 100, seed=5)
-    assert torch.equal(first.trunk[0].weight, second.trunk[0].weight)
-    assert not torch.equal(first.trunk[0].weight, other.trunk[0].weight)
-    assert first.trunk[0].weight.std().item() == pytest.approx((2 / 500) ** 0.5, rel=0.02)
-    assert all(not p.any() for p in first.parameters() if p.ndim == 1)
+    second, other = nets(2, Shape(200, 300, 100, 2, 0.25), seed=4), nets(2, Shape(200, 300, 100, 2, 0.25), seed=5)
+    assert torch.equal(first.weights.flat, second.weights.flat)
+    assert not torch.equal(first.weights.flat[0], first.weights.flat[1])
+    assert not torch.equal(first.weights.flat, other.weights.flat)
+    assert first.weights.view["trunk_1"].std().item() == pytest.approx((2 / 500) ** 0.5, rel=0.02)
+    assert first.weights.view["gate"].std().item() == pytest.approx((2 / 400) ** 0.5, rel=0.02), "V and U by their own sizes"
+    assert not first.weights.flat[:, first.weights.decayed :].any(), "biases"
+    assert all(first.weights.view[name].any() for name in MATRICES)
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.25, 0.5])
-def test_dropout(probability: float) -> None:
-    layer, x = Dropout(probability, np.random.default_rng(0)), torch.ones(301, 333)
-    out = layer(x)
-    dropped = (out == 0).float().mean().item()
-    assert dropped == pytest.approx(probability, abs=5 * (probability * (1 - probability) / x.numel()) ** 0.5)
-    assert out.max().item() == pytest.approx(1 / (1 - probability))
-    assert out.mean().item() == pytest.approx(1, abs=0.01)
-    both = (out[:, 1:] == 0) & (out[:, :-1] == 0)
+def test_draws(probability: float) -> None:
+    draws, out = Draws(np.random.default_rng(0), CPU), torch.empty(301, 333)
+    draws.fill(out)
+    kept = out > draws.threshold(probability)
+    assert 1 - kept.float().mean().item() == pytest.approx(probability, abs=5 * (probability * (1 - probability) / out.numel()) ** 0.5)
+    both = ~kept[:, 1:] & ~kept[:, :-1]
     assert both.float().mean().item() == pytest.approx(probability**2, abs=0.006), "neighbours are independent"
-    assert not torch.equal(out, layer(x))
-    assert torch.equal(layer.eval()(x), x)
-
-
-def test_only_matrices_decay() -> None:
-    decayed, not_decayed = decayed_and_not(model())
-    assert len(decayed) == len(not_decayed) == 6
-    assert all(p.ndim == 2 for p in decayed)
+    before = out.clone()
+    draws.fill(out)
+    assert not torch.equal(out, before)

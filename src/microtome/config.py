@@ -205,6 +205,7 @@ class Gma(Section):
     lr_end: Annotated[float, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     weight_decay_end: Annotated[float, Field(ge=0)]
+    tf32: bool
 
 
 class Figures(Section):

@@ -1,21 +1,21 @@
 """The benchmark of one encoder on one task: gated attention trained on every Monte-Carlo split, in replicas that differ by their seed.
 
-The reported number is the last epoch's, whatever the best was. On a CPU the runs spread over processes of one thread each; what comes
-out does not depend on how many there are.
+The reported number is the last epoch's, whatever the best was. On a GPU all runs advance together; without one they spread over processes
+of one thread each, and what comes out does not depend on how many there are.
 """
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from microtome.atomic import atomic_path, write_text
+from microtome.bags import Bags, read_bags
 from microtome.command_line import run
 from microtome.errors import UserError
-from microtome.feature_store import Bags, read_bags
 from microtome.gma_attention import MeanAttention
 from microtome.gma_training import Epoch, Split, train_all
-from microtome.progress import progress
 from microtome.settings import GmaSettings
 from microtome.splits import TRAIN, VAL
 
@@ -59,10 +59,11 @@ def gma(
         probability_{k - 1} (last epoch, validation slides), threshold on probability_1 (from the training slides; NaN where k > 2).
         attention: slide, tile, attention, runs (see `MeanAttention`). excluded: slide, reason, of the slides left out.
     """
-    bags, without = read_bags(features, pd.read_csv(splits, dtype={"slide": str}))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bags, without = read_bags(features, pd.read_csv(splits, dtype={"slide": str}), device)
     todo = read_splits(splits, bags)
     epochs, last, looked = [], [], MeanAttention(bags.slides, bags.first)
-    for done in progress(train_all(bags, todo, settings, workers), len(todo) * settings.gma.replicas, "gated attention", "run"):
+    for done in train_all(bags, todo, settings, device, workers):
         looked.add(done.split.val, done.attention)
         run_of = {"split": done.split.number, "replica": done.replica}
         epochs.append(pd.DataFrame(done.epochs).assign(**run_of))

@@ -1,75 +1,254 @@
 """Gated multiple-instance attention: a bag of tile features becomes one label (Ilse et al. 2018, as built by Campanella et al. 2023).
 
 A bag is a slide: all its tiles, in no order that matters. The label of the slide is predicted from one vector, the mean of its tiles'
-embeddings weighted by attention; the attention is learnt from the slide labels alone.
+embeddings weighted by attention; the attention is learnt from the slide labels alone. Of one net:
+
+    h = trunk(x): two linear maps, each with ReLU;   g = tanh(V h) ⊙ sigmoid(U h);   a = softmax over tiles of w · g;   logits = C (Σ a h)
+
+Every linear map has a bias; dropout follows each non-linearity. Many nets of one shape step at once: their bags lie one after another in
+the same buffers (ragged, no padding), so that on a GPU what is elementwise is one call for all; matrix products are a call a net. On a CPU
+it goes in blocks of rows that fit its cache. Gradients are written out by hand: nothing is recorded, V and U are one product, and masks
+are applied and forgotten, because backward can tell from a 0 that a value was dropped. What dropout scales by stands in the products.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-LEVELS = 2**16  # a dropout probability is met to one part in this
+LEVELS = 2**16  # a dropout probability is met to one part in this, on a CPU
+BLOCK = 128  # rows that a CPU's cache holds
+ALIGNED = 64  # floats: where a weight begins in memory, as matrix products like it
+MATRICES = ("trunk_1", "trunk_2", "gate", "score", "classifier")
 
 
-class GatedAttention(nn.Module):
-    """h = trunk(x); a = softmax over tiles of w · (tanh(V h) ⊙ sigmoid(U h)); logits = C (Σ a h). Every linear map has a bias.
+class Shape(NamedTuple):
+    """Sizes of a net: of a tile's features, of its embedding h, of the gate, of the label; and the dropout probability."""
 
-    Dropout follows each non-linearity. Weights start Xavier-normal, biases at 0.
+    dim: int
+    hidden: int
+    attention: int
+    classes: int
+    dropout: float
 
-    Args:
-        dim: of a tile's features. hidden: of its embedding h. attention: of the gate. classes: of the label. dropout: probability.
-        random: of the initial weights, and of the dropout masks ever after.
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """Each weight's shape, matrices (which decay) before biases. `gate` is V above U. The score's bias is there for its name alone:
+        softmax does not see it, so that its gradient is 0."""
+        matrices = [(self.hidden, self.dim), (self.hidden, self.hidden), (2 * self.attention, self.hidden), (self.attention,)]
+        biases = [(self.hidden,), (self.hidden,), (2 * self.attention,), (1,), (self.classes,)]
+        names = [*MATRICES, *(f"{name}_bias" for name in MATRICES)]
+        return dict(zip(names, [*matrices, (self.classes, self.hidden), *biases], strict=True))
+
+
+class Part(NamedTuple):
+    """Bags of one net: its number, their tiles [t, dim] float32 one bag after another, and how many tiles each has."""
+
+    net: int
+    tiles: Tensor
+    bags: Sequence[int]
+
+
+class Stack:
+    """A buffer [nets, n] that holds one value for each weight of each net, and a view of it for each name, [nets, *shape].
+
+    `decayed` is where matrices end and biases begin. What lies between weights is 0 and stays 0.
     """
 
-    def __init__(self, dim: int, hidden: int, attention: int, classes: int, dropout: float, random: np.random.Generator) -> None:
-        super().__init__()
-        self.trunk = nn.Sequential(
-            *(nn.Linear(dim, hidden), nn.ReLU(), Dropout(dropout, random)),
-            *(nn.Linear(hidden, hidden), nn.ReLU(), Dropout(dropout, random)),
-        )
-        self.attention_tanh = nn.Sequential(nn.Linear(hidden, attention), nn.Tanh(), Dropout(dropout, random))
-        self.attention_sigmoid = nn.Sequential(nn.Linear(hidden, attention), nn.Sigmoid(), Dropout(dropout, random))
-        self.attention_score = nn.Linear(attention, 1)
-        self.classifier = nn.Linear(hidden, classes)
-        start = torch.Generator().manual_seed(int(random.integers(2**63)))
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_normal_(module.weight, generator=start)
-                nn.init.zeros_(module.bias)
+    def __init__(self, shape: Shape, nets: int, device: torch.device) -> None:
+        starts, end = {}, 0
+        for name, of_one in shape.weights().items():
+            starts[name] = end
+            end += -(-int(np.prod(of_one)) // ALIGNED) * ALIGNED
+        self.decayed = starts["trunk_1_bias"]
+        self.flat = torch.zeros(nets, end, device=device)
+        self.view = {
+            name: self.flat[:, starts[name] : starts[name] + int(np.prod(of_one))].view(nets, *of_one)
+            for name, of_one in shape.weights().items()
+        }
 
-    def forward(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge one bag.
 
-        Args:
-            tiles: [t, dim] float32, all tiles of a slide.
+class Nets:
+    """Nets of one shape, their gradients, and the buffers of a step.
+
+    Weights start Xavier-normal, biases at 0.
+
+    Args:
+        randoms: one a net, of its initial weights and ever after of its dropout: a net is the same in whatever company.
+        rows: the most tiles that `forward` will be given at once.
+    """
+
+    def __init__(self, shape: Shape, randoms: Sequence[np.random.Generator], rows: int, device: torch.device) -> None:
+        self.shape, self.rows, self.device = shape, rows, device
+        self.weights, self.gradients = Stack(shape, len(randoms), device), Stack(shape, len(randoms), device)
+        for net, random in enumerate(randoms):
+            self._start(net, torch.Generator().manual_seed(int(random.integers(2**63))))
+        self.draws = [Draws(random, device) for random in randoms]
+        self.weight = {name: list(view) for name, view in self.weights.view.items()}
+        self.transposed = {name: [one.T for one in self.weight[name]] for name in ("trunk_1", "trunk_2", "gate", "classifier")}
+        self.gradient = {name: list(view) for name, view in self.gradients.view.items()}
+        hidden, gate, block = shape.hidden, shape.attention, min(rows, BLOCK) if device.type == "cpu" else rows
+        widths = {"h1": hidden, "h2": hidden, "z": 2 * gate, "gate": gate, "dh1": hidden, "dh2": hidden, "dz": 2 * gate}
+        self.buffers = {name: torch.empty(rows, width, device=device) for name, width in widths.items()}
+        self.buffers |= {name: torch.empty(rows, device=device) for name in ("scores", "attention", "dscores")}
+        self.drawn, self.dgate = (torch.empty(block * width, device=device) for width in (max(hidden, gate), gate))
+
+    def _start(self, net: int, generator: torch.Generator) -> None:
+        v, u = torch.split(self.weights.view["gate"][net], self.shape.attention)
+        trunk_1, trunk_2, _, score, classifier = (self.weights.view[name][net] for name in MATRICES)
+        for matrix in (trunk_1, trunk_2, v, u, score[None], classifier):
+            matrix.copy_(nn.init.xavier_normal_(torch.empty(matrix.shape), generator=generator))
+
+    @staticmethod
+    def bytes_a_tile(shape: Shape) -> int:
+        """What a tile costs in the buffers of a step."""
+        return 4 * (4 * shape.hidden + 6 * shape.attention + max(shape.hidden, shape.attention) + 3)
+
+    def forward(self, parts: Sequence[Part], training: bool) -> tuple[Tensor, Tensor]:
+        """Judge bags; with dropout where `training`.
 
         Returns:
-            logits: [classes]. attention: [t], the tiles' weights, positive, of sum 1.
+            logits: [bags, classes]. attention: [tiles], positive, of sum 1 over each bag; a view that the next call overwrites.
         """
-        embeddings = self.trunk(tiles)  # [t, hidden]
-        gate = self.attention_tanh(embeddings) * self.attention_sigmoid(embeddings)  # [t, attention]
-        attention = torch.softmax(self.attention_score(gate).squeeze(1), dim=0)  # [t]
-        return self.classifier(attention @ embeddings), attention
+        self.parts, self.sizes = parts, [len(part.tiles) for part in parts]
+        self.space = {name: buffer[: sum(self.sizes)] for name, buffer in self.buffers.items()}
+        self.keep = 1 - self.shape.dropout if training else 1.0
+        self.pieces = self._pieces()
+        for part, h1 in zip(parts, self._of_parts("h1"), strict=True):
+            torch.addmm(self.weight["trunk_1_bias"][part.net], part.tiles, self.transposed["trunk_1"][part.net], out=h1)
+        self._relu(self.space["h1"])
+        self._map("trunk_2", "h1", "h2")
+        self._relu(self.space["h2"])
+        self._map("gate", "h2", "z")
+        for piece in self.pieces:
+            tanh, sigmoid = torch.split(self.space["z"][piece.rows], self.shape.attention, dim=1)
+            self._drop(sigmoid.sigmoid_(), piece, self.keep**2)  # of tanh and of sigmoid in one
+            torch.mul(tanh.tanh_(), sigmoid, out=self.space["gate"][piece.rows])
+        for part, gate, scores in zip(parts, self._of_parts("gate"), self._of_parts("scores"), strict=True):
+            scores.addmv_(gate, self.weight["score"][part.net], beta=0, alpha=self.keep**-2)
+        return self._logits(), self.space["attention"]
+
+    def _of_parts(self, name: str) -> Sequence[Tensor]:
+        return torch.split(self.space[name], self.sizes)
+
+    def _pieces(self) -> list["Piece"]:
+        """The rows of all parts: at once on a device, in blocks on a CPU, where draws do not depend on what else is in the buffers."""
+        starts = np.cumsum([0, *self.sizes]).tolist()
+        whole = [(part.net, slice(start, start + size)) for part, start, size in zip(self.parts, starts, self.sizes, strict=False)]
+        if self.device.type != "cpu":
+            return [Piece(slice(0, starts[-1]), whole)]
+        blocks = [(net, start, min(start + BLOCK, rows.stop)) for net, rows in whole for start in range(rows.start, rows.stop, BLOCK)]
+        return [Piece(slice(start, stop), [(net, slice(0, stop - start))]) for net, start, stop in blocks]
+
+    def _map(self, name: str, into: str, out: str) -> None:
+        """A linear map of what was left by dropout, and not yet scaled."""
+        for part, x, y in zip(self.parts, self._of_parts(into), self._of_parts(out), strict=True):
+            torch.addmm(self.weight[f"{name}_bias"][part.net], x, self.transposed[name][part.net], alpha=1 / self.keep, out=y)
+
+    def _relu(self, x: Tensor) -> None:
+        for piece in self.pieces:
+            self._drop(x[piece.rows].relu_(), piece, self.keep)
+
+    def _drop(self, x: Tensor, piece: "Piece", share: float) -> None:
+        """Keep a share of the values of a piece, and make the others 0."""
+        if share == 1:
+            return
+        drawn = self.drawn[: x.numel()].view(x.shape)
+        for net, rows in piece.nets:
+            self.draws[net].fill(drawn[rows])
+        torch.ops.aten.threshold_backward.grad_input(x, drawn, self.draws[0].threshold(1 - share), grad_input=x)
+
+    def _logits(self) -> Tensor:
+        bags = [tiles for part in self.parts for tiles in part.bags]
+        self.pooled = torch.empty(len(bags), self.shape.hidden, device=self.device)
+        views = (torch.split(self.space[name], bags) for name in ("h2", "scores", "attention"))
+        for h2, scores, attention, pooled in zip(*views, self.pooled, strict=True):
+            torch.softmax(scores, 0, out=attention)
+            pooled.addmv_(h2.T, attention, beta=0, alpha=1 / self.keep)
+        of_parts = zip(self.parts, torch.split(self.pooled, [len(part.bags) for part in self.parts]), strict=True)
+        bias, classifier = self.weight["classifier_bias"], self.transposed["classifier"]
+        return torch.cat([torch.addmm(bias[part.net], pooled, classifier[part.net]) for part, pooled in of_parts])
+
+    def backward(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Write the gradients of the cross-entropy of what `forward` judged: nets that follow each other, a bag each.
+
+        Args:
+            logits: that it returned. wanted: [nets, classes], 1 at the label, else 0.
+
+        Returns:
+            [nets]: the losses.
+        """
+        nets = slice(self.parts[0].net, self.parts[-1].net + 1)
+        dlogits = torch.softmax(logits, 1) - wanted
+        torch.mul(dlogits[:, :, None], self.pooled[:, None, :], out=self.gradients.view["classifier"][nets])
+        self.gradients.view["classifier_bias"][nets] = dlogits
+        dpooled = torch.bmm(dlogits[:, None, :], self.weights.view["classifier"][nets])[:, 0]  # [nets, hidden]
+        mean = (self.pooled * dpooled).sum(1)  # [nets]: Σ a da, by which the gradient of softmax is centred
+        dpooled.mul_(1 / self.keep)
+        self._scores_backward(dpooled, mean)
+        self._gate_backward()
+        for part, a, dz, dh2, d in zip(self.parts, *map(self._of_parts, ("attention", "dz", "dh2")), dpooled, strict=True):
+            torch.outer(a, d, out=dh2).addmm_(dz, self.weight["gate"][part.net], alpha=1 / self.keep)
+        self._map_backward("gate", "h2", "dz")
+        self._relu_backward("h2", "dh2")
+        for part, dh2, dh1 in zip(self.parts, self._of_parts("dh2"), self._of_parts("dh1"), strict=True):
+            dh1.addmm_(dh2, self.weight["trunk_2"][part.net], beta=0, alpha=1 / self.keep)
+        self._map_backward("trunk_2", "h1", "dh2")
+        self._relu_backward("h1", "dh1")
+        for part, dh1 in zip(self.parts, self._of_parts("dh1"), strict=True):
+            torch.mm(dh1.T, part.tiles, out=self.gradient["trunk_1"][part.net])
+            torch.sum(dh1, 0, out=self.gradient["trunk_1_bias"][part.net])
+        return -(torch.log_softmax(logits, 1) * wanted).sum(1)
+
+    def _scores_backward(self, dpooled: Tensor, mean: Tensor) -> None:
+        views = map(self._of_parts, ("h2", "attention", "gate", "dscores"))
+        for part, h2, a, gate, ds, d, m in zip(self.parts, *views, dpooled, mean, strict=True):
+            torch.mv(h2, d, out=ds).sub_(m).mul_(a).mul_(self.keep**-2)
+            torch.mv(gate.T, ds, out=self.gradient["score"][part.net])
+
+    def _gate_backward(self) -> None:
+        """tanh and sigmoid as forward left them; where sigmoid was dropped it is 0, and so are both gradients."""
+        for piece in self.pieces:
+            dgate = self.dgate[: (piece.rows.stop - piece.rows.start) * self.shape.attention].view(-1, self.shape.attention)
+            for net, rows in piece.nets:
+                torch.outer(self.space["dscores"][piece.rows][rows], self.weight["score"][net], out=dgate[rows])
+            tanh, sigmoid = torch.split(self.space["z"][piece.rows], self.shape.attention, dim=1)
+            dv, du = torch.split(self.space["dz"][piece.rows], self.shape.attention, dim=1)
+            torch.ops.aten.tanh_backward.grad_input(torch.mul(dgate, sigmoid, out=dv), tanh, grad_input=dv)
+            torch.ops.aten.sigmoid_backward.grad_input(torch.mul(dgate, tanh, out=du), sigmoid, grad_input=du)
+
+    def _relu_backward(self, h: str, dh: str) -> None:
+        torch.ops.aten.threshold_backward.grad_input(self.space[dh], self.space[h], 0, grad_input=self.space[dh])
+
+    def _map_backward(self, name: str, into: str, dout: str) -> None:
+        for part, x, dy in zip(self.parts, self._of_parts(into), self._of_parts(dout), strict=True):
+            self.gradient[name][part.net].addmm_(dy.T, x, beta=0, alpha=1 / self.keep)
+            torch.sum(dy, 0, out=self.gradient[f"{name}_bias"][part.net])
 
 
-class Dropout(nn.Module):
-    """Dropout with masks from a NumPy generator: independent of whatever else draws from torch, and ten times as fast on a CPU."""
+class Piece(NamedTuple):
+    """Rows of the buffers that one elementwise call takes, and which of them, counted from the first, belong to which net."""
 
-    def __init__(self, probability: float, random: np.random.Generator) -> None:
-        super().__init__()
-        self.probability = probability
-        self.random = random
-
-    def forward(self, x: Tensor) -> Tensor:
-        """In training, zero each value with the probability and scale the others so that the mean stays; else pass `x` on."""
-        if not self.training or self.probability == 0:
-            return x
-        draws = self.random.bit_generator.random_raw(-(-x.numel() // 4)).view(np.uint16)[: x.numel()]  # 64 random bits are four draws
-        mask = np.multiply(draws >= self.probability * LEVELS, np.float32(1 / (1 - self.probability)), dtype=np.float32)
-        return x * torch.from_numpy(mask).view(x.shape).to(x.device)
+    rows: slice
+    nets: list[tuple[int, slice]]
 
 
-def decayed_and_not(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters under weight decay (matrices), and those that are not (biases)."""
-    parameters = list(model.parameters())
-    return [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+class Draws:
+    """The numbers that decide what a net drops: on a CPU from NumPy, ten times as fast as torch there, else from a stream of the device."""
+
+    def __init__(self, random: np.random.Generator, device: torch.device) -> None:
+        self.bits = random.bit_generator
+        self.stream = None if device.type == "cpu" else torch.Generator(device).manual_seed(int(random.integers(2**63)))
+
+    def fill(self, out: Tensor) -> None:
+        """Draw `out`, float32: whole numbers of 16 bits on a CPU, from [0, 1) on a device."""
+        if self.stream is not None:
+            out.uniform_(generator=self.stream)
+            return
+        drawn = self.bits.random_raw(-(-out.numel() // 4)).view(np.int16)  # 64 random bits are four draws
+        np.copyto(out.view(-1).numpy(), drawn[: out.numel()])
+
+    def threshold(self, probability: float) -> float:
+        """Draws above it have 1 - `probability`."""
+        return probability if self.stream is not None else round(probability * LEVELS) - LEVELS / 2 - 0.5

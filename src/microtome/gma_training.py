@@ -1,30 +1,35 @@
-"""Training gated attention: one run, and all runs of a task over the cores of this machine.
+"""Training gated attention: the runs of a task, together on a GPU, over the cores of this machine without one.
 
-A step is one slide with all its tiles (Campanella et al. 2023): AdamW, unweighted cross-entropy, learning rate with a linear warm-up
-and a cosine to its end, weight decay along a cosine, both set anew at every step. Epochs run from 1; epoch 0 is the untrained net.
+A step is one slide with all its tiles (Campanella et al. 2023): AdamW, unweighted cross-entropy. Epochs run from 1; epoch 0 is the
+untrained net. Everything random in a run follows from the seed, its split and its replica, not from the runs beside it.
 """
 
-import dataclasses
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
-from microtome.config import Gma
+from microtome.bags import Bags, groups_of, on_device
 from microtome.decisions import youden_threshold
 from microtome.errors import UserError
-from microtome.feature_store import Bags
-from microtome.gma_model import GatedAttention, decayed_and_not
+from microtome.gma_model import Nets, Part, Shape
+from microtome.gma_optimizer import Optimizer, optimizer_of
+from microtome.memory import free_device_b
 from microtome.orphans import die_with_parent
+from microtome.progress import progress
 from microtome.settings import GmaSettings
 from microtome.statistics import macro_auc
-from microtome.training_schedules import cosine
+
+JUDGED = 2048  # tiles that a CPU judges at once, or those of the largest slide
+IDLE = -1  # in the place of a slide: a run that has fewer of them than others waits for the next epoch
+STEP_SHARE = 0.5  # of a GPU's free memory, for the buffers of a step
 
 
 class Split(NamedTuple):
@@ -60,90 +65,114 @@ class Trained(NamedTuple):
     attention: NDArray[np.float32]
 
 
-def train(bags: Bags, split: Split, replica: int, settings: GmaSettings, device: torch.device) -> Trained:
-    """One run, from epoch 0 to the last. Everything random in it follows from the seed, the split and the replica."""
-    gma = settings.gma
-    random = np.random.default_rng([settings.seed, split.number, replica])
-    model = GatedAttention(bags.dim, gma.hidden, gma.attention, bags.classes, gma.dropout, random).to(device)
-    weights, biases = decayed_and_not(model)
-    groups: list[dict[str, Any]] = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)
-    schedule = step_schedule(gma, len(split.train))
-    measured, probabilities = evaluate(model, bags, split.val)
-    epochs = [Epoch(0, None, *measured)]
-    for epoch in range(1, gma.epochs + 1):
-        loss = _train_epoch(model, optimizer, bags, random.permutation(split.train), schedule)
-        if not np.isfinite(loss):
-            raise UserError(f"split {split.number}, replica {replica}: the loss is {loss} in epoch {epoch}. Try a smaller gma.lr.")
-        measured, probabilities = evaluate(model, bags, split.val)
-        epochs.append(Epoch(epoch, loss, *measured))
-    threshold = training_threshold(model, bags, split.train)
-    return Trained(split, replica, epochs, probabilities, threshold, attention_of(model, bags, split.val))
+class Run(NamedTuple):
+    """A split and a replica of it."""
+
+    split: Split
+    replica: int
+
+    def __str__(self) -> str:
+        return f"split {self.split.number}, replica {self.replica}"
 
 
-def training_threshold(model: GatedAttention, bags: Bags, slides: NDArray[np.int64]) -> float:
-    """Youden's threshold on the training slides; NaN where there are more than two classes: one threshold cannot part them."""
-    if bags.classes > 2:
-        return float("nan")
-    _, fitted = evaluate(model, bags, slides)
-    return youden_threshold(bags.targets[slides].cpu().numpy(), fitted[:, 1])
+def train(bags: Bags, runs: list[Run], settings: GmaSettings, device: torch.device) -> list[Trained]:
+    """Runs, from epoch 0 to the last, that advance together and do not know of each other.
+
+    Raises:
+        UserError: a loss that is not finite.
+    """
+    with torch.inference_mode():
+        gma = settings.gma
+        torch.backends.cuda.matmul.allow_tf32 = gma.tf32
+        randoms = [np.random.default_rng([settings.seed, run.split.number, run.replica]) for run in runs]
+        shape = Shape(bags.dim, gma.hidden, gma.attention, bags.classes, gma.dropout)
+        nets = Nets(shape, randoms, _rows(bags, shape, len(runs), device), device)
+        optimizer = optimizer_of(nets, gma, [len(run.split.train) for run in runs])
+        epochs = [[Epoch(0, None, *evaluate(nets, net, bags, run.split.val)[0])] for net, run in enumerate(runs)]
+        numbers = range(1, gma.epochs + 1)
+        for number in progress(numbers, gma.epochs, "gated attention", "epoch") if len(runs) > 1 else numbers:
+            losses = _train_epoch(nets, optimizer, bags, runs, randoms)
+            for net, run in enumerate(runs):
+                if not np.isfinite(losses[net]):
+                    raise UserError(f"{run}: the loss is {losses[net]} in epoch {number}. Try a smaller gma.lr.")
+                epochs[net].append(Epoch(number, losses[net], *evaluate(nets, net, bags, run.split.val)[0]))
+        return [_finish(nets, net, bags, run, epochs[net]) for net, run in enumerate(runs)]
 
 
-def step_schedule(gma: Gma, slides: int) -> Iterator[tuple[float, float]]:
-    """The learning rate and the weight decay of each step; an epoch has as many steps as there are training slides."""
-    steps, warmup_steps = gma.epochs * slides, gma.warmup_epochs * slides
-    for step in range(steps):
-        weight_decay = cosine(step, steps, gma.weight_decay, gma.weight_decay_end)
-        yield cosine(step, steps, gma.lr, gma.lr_end, warmup_steps), weight_decay
+def _rows(bags: Bags, shape: Shape, runs: int, device: torch.device) -> int:
+    """How many tiles the buffers of a step take: those of any slide; on a GPU, of one slide a run if they fit."""
+    largest = max(bags.count(slide) for slide in range(len(bags.slides)))
+    if device.type != "cuda":
+        return max(largest, JUDGED)
+    return max(largest, min(runs * largest, int(STEP_SHARE * free_device_b(device)) // Nets.bytes_a_tile(shape)))
 
 
-def _train_epoch(
-    model: GatedAttention, optimizer: torch.optim.Optimizer, bags: Bags, order: NDArray[np.int64], schedule: Iterator[tuple[float, float]]
-) -> float:
-    model.train()
-    losses: list[Tensor] = []
-    for slide in order:
-        decayed, not_decayed = optimizer.param_groups
-        decayed["lr"], decayed["weight_decay"] = next(schedule)
-        not_decayed["lr"] = decayed["lr"]
-        logits, _ = model(bags.tiles(slide))
-        loss = cross_entropy(logits, bags.targets[slide])
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        losses.append(loss.detach())
-    return float(torch.stack(losses).mean())
+def _train_epoch(nets: Nets, optimizer: Optimizer, bags: Bags, runs: list[Run], randoms: list[np.random.Generator]) -> list[float]:
+    """An epoch of all runs; their mean losses. Nothing in a step waits for the device."""
+    orders = [random.permutation(run.split.train) for run, random in zip(runs, randoms, strict=True)]
+    order = np.full((max(map(len, orders)), len(runs)), IDLE)  # [steps, runs]
+    for net, one in enumerate(orders):
+        order[: len(one), net] = one
+    wanted = one_hot(bags.targets[order], bags.classes).float().to(nets.device)  # [steps, runs, classes]
+    losses = torch.zeros(order.shape, device=nets.device)
+    plan = [list(_groups(bags, row, nets.rows)) for row in order.tolist()]
+    tiles = on_device(bags, (group for groups in plan for _, group in groups), nets.device)
+    optimizer.begin_epoch()
+    for step, groups in enumerate(plan):
+        for net, group in groups:
+            logits, _ = nets.forward([Part(net + i, one, [len(one)]) for i, one in enumerate(next(tiles))], training=True)
+            these = slice(net, net + len(group))
+            losses[step, these] = nets.backward(logits, wanted[step, these])
+        optimizer.step(step)
+    return [total / len(one) for total, one in zip(losses.sum(0).tolist(), orders, strict=True)]
 
 
-@torch.inference_mode()
-def evaluate(model: GatedAttention, bags: Bags, slides: NDArray[np.int64]) -> tuple[tuple[float, float], NDArray[np.float64]]:
+def _groups(bags: Bags, slides: list[int], rows: int) -> Iterator[tuple[int, list[int]]]:
+    """The slides of a step as the buffers take them: the first net of those that follow each other, and a slide each."""
+    for idle, some in groupby(enumerate(slides), key=lambda of_net: of_net[1] == IDLE):
+        if not idle:
+            nets, their = zip(*some, strict=True)
+            for group in groups_of(bags, their, rows):
+                yield nets[0], group
+                nets = nets[len(group) :]
+
+
+def judge(nets: Nets, net: int, bags: Bags, slides: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The logits [slides, classes] and the attention [tiles] of `slides` by one net, some slides at a time, without dropout."""
+    groups = list(groups_of(bags, slides.tolist(), nets.rows))
+    for tiles in on_device(bags, groups, nets.device):
+        together = tiles[0] if len(tiles) == 1 else torch.cat(tiles)
+        yield nets.forward([Part(net, together, [len(one) for one in tiles])], training=False)
+
+
+def evaluate(nets: Nets, net: int, bags: Bags, slides: NDArray[np.int64]) -> tuple[tuple[float, float], NDArray[np.float64]]:
     """Mean loss and AUC over `slides`, and their probabilities, [slides, classes]."""
-    model.eval()
-    logits = torch.stack([model(bags.tiles(slide))[0] for slide in slides]).double()
+    logits = torch.cat([logits for logits, _ in judge(nets, net, bags, slides)]).cpu().double()
     targets = bags.targets[slides]
-    probabilities = torch.softmax(logits, dim=1).cpu().numpy()
-    return (float(cross_entropy(logits, targets)), macro_auc(targets.cpu().numpy(), probabilities)), probabilities
+    probabilities = torch.softmax(logits, dim=1).numpy()
+    return (float(cross_entropy(logits, targets)), macro_auc(targets.numpy(), probabilities)), probabilities
 
 
-@torch.inference_mode()
-def attention_of(model: GatedAttention, bags: Bags, slides: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The attention of the tiles of `slides`, one slide after another."""
-    model.eval()
-    return torch.cat([model(bags.tiles(slide))[1] for slide in slides]).cpu().numpy()
+def _finish(nets: Nets, net: int, bags: Bags, run: Run, epochs: list[Epoch]) -> Trained:
+    _, probabilities = evaluate(nets, net, bags, run.split.val)
+    threshold = float("nan")  # one cannot part three classes
+    if bags.classes == 2:
+        fitted = evaluate(nets, net, bags, run.split.train)[1]
+        threshold = youden_threshold(bags.targets[run.split.train].numpy(), fitted[:, 1])
+    attention = [attention.cpu().numpy().copy() for _, attention in judge(nets, net, bags, run.split.val)]
+    return Trained(run.split, run.replica, epochs, probabilities, threshold, np.concatenate(attention))
 
 
-def train_all(bags: Bags, splits: list[Split], settings: GmaSettings, workers: int) -> Iterator[Trained]:
-    """Every split x replica, in that order, on the GPU if there is one, else over `workers` processes that share the bags."""
-    todo = [(split, replica) for split in splits for replica in range(1, settings.gma.replicas + 1)]
-    if torch.cuda.is_available():
-        device = torch.device("cuda")
-        bags = dataclasses.replace(bags, features=bags.features.to(device), targets=bags.targets.to(device))
-        yield from (train(bags, split, replica, settings, device) for split, replica in todo)
+def train_all(bags: Bags, splits: list[Split], settings: GmaSettings, device: torch.device, workers: int) -> Iterator[Trained]:
+    """Every split x replica, in that order: on a GPU together, else one at a time in each of `workers` processes that share the bags."""
+    todo = [Run(split, replica) for split in splits for replica in range(1, settings.gma.replicas + 1)]
+    if device.type == "cuda":
+        yield from train(bags, todo, settings, device)
         return
     torch.set_num_threads(1)
     fork = multiprocessing.get_context("fork")  # the features are shared, not copied; workers use nothing that has threads
     with ProcessPoolExecutor(min(workers, len(todo)), fork, _share, (bags, settings)) as pool:
-        yield from pool.map(_train_shared, todo)
+        yield from progress(pool.map(_train_shared, todo), len(todo), "gated attention", "run")
 
 
 _SHARED: list[tuple[Bags, GmaSettings]] = []  # what a worker process was started with
@@ -154,6 +183,6 @@ def _share(bags: Bags, settings: GmaSettings) -> None:
     _SHARED.append((bags, settings))
 
 
-def _train_shared(run: tuple[Split, int]) -> Trained:
+def _train_shared(run: Run) -> Trained:
     bags, settings = _SHARED[-1]
-    return train(bags, *run, settings, torch.device("cpu"))
+    return train(bags, [run], settings, torch.device("cpu"))[0]

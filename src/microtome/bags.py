@@ -1,0 +1,190 @@
+"""The slides of a task as bags of tile features, read once and kept as near to where they are used as memory allows.
+
+On a GPU if they fit there with room for a step, else in the memory of the machine, else in their files, from which each use reads them
+again. What is used is the same wherever it lies.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from microtome.errors import UserError
+from microtome.feature_store import read_features
+from microtome.memory import free_device_b, free_host_b
+from microtome.progress import progress
+
+SHARE = 0.6  # of the memory that is free may go to features; a step's buffers and what the machine does beside need the rest
+
+
+@dataclass(frozen=True)
+class Files:
+    """Features that stay in their files: a path a slide, what each holds [tiles, d], and its dtype."""
+
+    paths: list[Path]
+    shapes: list[tuple[int, int]]
+    dtype: torch.dtype
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[all tiles, d]."""
+        return sum(tiles for tiles, _ in self.shapes), self.shapes[0][1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where a slide's features are when they are read."""
+        return torch.device("cpu")
+
+    def read(self, slide: int) -> Tensor:
+        """[t, d] of slide number `slide`."""
+        return torch.from_numpy(read_features(self.paths[slide], *self.shapes[slide]))
+
+
+@dataclass(frozen=True)
+class Bags:
+    """The slides of a task as bags of tile features."""
+
+    slides: list[str]
+    targets: Tensor  # [slides] int64
+    features: Tensor | Files  # [all tiles, d], as stored: float32 or float16
+    first: list[int]  # [slides + 1]: slide s has the tiles first[s] to first[s + 1]
+
+    @property
+    def dim(self) -> int:
+        """The dimension d of a tile's features."""
+        return int(self.features.shape[1])
+
+    @property
+    def classes(self) -> int:
+        """How many classes the task has; every split has slides of each."""
+        return int(self.targets.max()) + 1
+
+    def count(self, slide: int) -> int:
+        """How many tiles slide number `slide` has."""
+        return self.first[slide + 1] - self.first[slide]
+
+    def stored(self, slide: int) -> Tensor:
+        """[t, d] as stored, where it is stored: the features of slide number `slide`."""
+        if isinstance(self.features, Files):
+            return self.features.read(slide)
+        return self.features[self.first[slide] : self.first[slide + 1]]
+
+    def tiles(self, slide: int) -> Tensor:
+        """[t, d] float32: the features of slide number `slide`."""
+        return self.stored(slide).float()
+
+
+def groups_of(bags: Bags, slides: Sequence[int], rows: int) -> Iterator[list[int]]:
+    """`slides` in their order, as many at a time as have `rows` tiles together; at least one."""
+    group: list[int] = []
+    for slide in slides:
+        if group and sum(map(bags.count, group)) + bags.count(slide) > rows:
+            yield group
+            group = []
+        group.append(slide)
+    if group:
+        yield group
+
+
+def on_device(bags: Bags, groups: Iterable[Sequence[int]], device: torch.device) -> Iterator[list[Tensor]]:
+    """The tiles of each group of slides, float32, on the device: copied there while the group before is used, where they are not there."""
+    if bags.features.device.type == device.type:
+        yield from ([bags.tiles(slide) for slide in group] for group in groups)
+        return
+    side, todo = torch.cuda.Stream(device), iter(groups)  # type: ignore[no-untyped-call]
+
+    def send(group: Sequence[int]) -> list[Tensor]:
+        with torch.cuda.stream(side):
+            return [_pinned(bags.stored(slide)).to(device, non_blocking=True) for slide in group]
+
+    sent = deque(send(group) for group in islice(todo, 1))
+    while sent:
+        torch.cuda.current_stream(device).wait_stream(side)
+        tiles = sent.popleft()
+        for one in tiles:
+            one.record_stream(torch.cuda.current_stream(device))
+        sent.extend(send(group) for group in islice(todo, 1))
+        yield [one.float() for one in tiles]
+
+
+def _pinned(tiles: Tensor) -> Tensor:
+    """In memory from which a GPU copies by itself."""
+    return tiles if tiles.is_pinned() else tiles.pin_memory()
+
+
+def read_bags(tables: Sequence[Path], task: pd.DataFrame, device: torch.device) -> tuple[Bags, pd.DataFrame]:
+    """Read the features of a task's slides, once, to where they are kept.
+
+    Args:
+        tables: the feature tables of one encoder (slide, status, reason, tiles, dim, path).
+        task: slide, target. device: that will use them.
+
+    Returns:
+        bags: the slides that have features, in the order of `task`. excluded: slide, reason of the others.
+
+    Raises:
+        UserError: no slide has features; features of more than one dimension; a file that is not as its row says.
+    """
+    made = pd.concat([pd.read_parquet(table) for table in tables], ignore_index=True)
+    rows = task[["slide", "target"]].merge(made, on="slide", how="left")
+    usable = rows["status"].eq("ok") & rows["tiles"].gt(0)
+    reason = (rows["status"] + ": " + rows["reason"].fillna("")).fillna("no features were made of it").str.removesuffix(": ")
+    excluded = rows.assign(reason=reason).loc[~usable, ["slide", "reason"]]
+    rows = rows[usable].astype({"tiles": int, "dim": int})
+    if rows.empty:
+        slide, why = excluded.iloc[0]
+        raise UserError(f"None of the {len(task)} slides of the task has features; {slide}, say: {why}. Expected some: see {tables[0]}.")
+    _check_one_dimension(rows)
+    first = [0, *(int(last) for last in rows["tiles"].cumsum())]
+    features = _read_all(rows, first, device)
+    return Bags(list(rows["slide"]), torch.tensor(rows["target"].tolist()), features, first), excluded
+
+
+def _read_all(rows: pd.DataFrame, first: list[int], device: torch.device) -> Tensor | Files:
+    """Every file is read and checked, also where all of them stay files."""
+    shapes = list(zip(rows["tiles"].tolist(), rows["dim"].tolist(), strict=True))
+    blocks = (torch.from_numpy(read_features(Path(path), *shape)) for path, shape in zip(rows["path"], shapes, strict=True))
+    features: Tensor | Files | None = None
+    for slide, block in enumerate(progress(blocks, len(rows), "read features", "slide")):
+        if features is None:
+            files = Files([Path(path) for path in rows["path"]], shapes, block.dtype)
+            features = _room_for(files, device)
+        if isinstance(features, Tensor):
+            features[first[slide] : first[slide + 1]] = block
+    assert features is not None  # there are rows
+    return features
+
+
+def _room_for(files: Files, device: torch.device) -> Tensor | Files:
+    """An empty tensor where all features fit, or the files as they are; the log says which, and what was free."""
+    tiles, dim = files.shape
+    needed, host = tiles * dim * files.dtype.itemsize, free_host_b()
+    gpu = free_device_b(device) if device.type == "cuda" else 0
+    what = f"{tiles:,} tiles x {dim} of {files.dtype}, {_gb(needed)}"
+    if needed <= SHARE * gpu:
+        print(f"{what}, stay on the GPU, which has {_gb(gpu)} free", file=sys.stderr)
+        return torch.empty(tiles, dim, dtype=files.dtype, device=device)
+    beside = f"; the GPU, with {_gb(gpu)} free, gets them slide by slide" if gpu else ""
+    if needed <= SHARE * host:
+        print(f"{what}, stay in memory, of which {_gb(host)} is free{beside}", file=sys.stderr)
+        pinned = bool(gpu) and 2 ** (needed - 1).bit_length() <= SHARE * host  # torch pins whole powers of two
+        return torch.empty(tiles, dim, dtype=files.dtype, pin_memory=pinned)
+    print(f"{what}, stay in their files and are read at every use, because {_gb(host)} of memory is free{beside}", file=sys.stderr)
+    return files
+
+
+def _gb(size_b: int) -> str:
+    return f"{size_b / 1e9:,.1f} GB"
+
+
+def _check_one_dimension(rows: pd.DataFrame) -> None:
+    examples = rows.groupby("dim")["slide"].first()
+    if len(examples) > 1:
+        found = ", ".join(f"{dim} (slide {slide})" for dim, slide in examples.items())
+        raise UserError(f"Features of more than one dimension: {found}. Expected those of one encoder: delete its features and run again.")
