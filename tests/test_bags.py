@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from microtome.bags import read_bags
+from microtome.bags import SHARE, Bags, Files, groups_of, read_bags
 from microtome.errors import UserError
 from tests.test_feature_store import features, write
 
@@ -83,3 +83,26 @@ def test_features_of_two_encoders(tmp_path: Path, table: pd.DataFrame) -> None:
     table.loc[1, "dim"] = 16
     with pytest.raises(UserError, match=r"more than one dimension: 8 \(slide s0\), 16 \(slide s1\)"):
         bags(tmp_path, table, ["s0", "s1"])
+
+
+def test_features_that_do_not_fit_stay_in_their_files(
+    tmp_path: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitting, _ = bags(tmp_path, table, ["s1", "s0"])
+    assert "8 tiles x 8 of torch.float32, 0.0 GB, stay in memory, of which" in capsys.readouterr().err
+    monkeypatch.setattr("microtome.bags.free_host_b", lambda: 256 / SHARE - 1)  # of 8 x 8 x 4 bytes
+    streamed, _ = bags(tmp_path, table, ["s1", "s0"])
+    assert "stay in their files and are read at every use" in capsys.readouterr().err
+    assert isinstance(streamed.features, Files)
+    assert (streamed.dim, streamed.first) == (fitting.dim, fitting.first)
+    assert all(torch.equal(streamed.tiles(slide), fitting.tiles(slide)) for slide in (0, 1))
+    write(tmp_path / "s1.h5", features(3, 16))
+    with pytest.raises(UserError, match=r"s1\.h5: expected features of 3 tiles x 8, found 3 x 16"):
+        bags(tmp_path, table, ["s1", "s0"])
+
+
+def test_slides_are_grouped_by_their_tiles() -> None:
+    drawn = Bags(["a", "b", "c", "d"], torch.zeros(4), torch.zeros(20, 3), [0, 4, 6, 16, 20])
+    assert list(groups_of(drawn, [0, 1, 2, 3], 10)) == [[0, 1], [2], [3]]
+    assert list(groups_of(drawn, [2, 3, 1], 6)) == [[2], [3, 1]], "a slide of more than 6 goes alone"
+    assert list(groups_of(drawn, [], 10)) == []
