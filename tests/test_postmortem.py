@@ -1,11 +1,14 @@
 """After a failed run a page says what failed, why, and how to go on; after the next run starts it is gone."""
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake_executor_plugin_slurm.utils import get_job_wildcards
 
-from microtome.postmortem import IN_FULL, FailedJob, failed_slides, page, remedy, tail
+from microtome.postmortem import IN_FULL, FailedJob, failed_jobs, failed_slides, page, remedy, tail
 from tests.checkout import Checkout
 
 
@@ -52,9 +55,30 @@ def test_a_known_cause_has_its_remedy(text: str, expected: str) -> None:
 
 def test_a_tail_is_short_and_without_progress_bars(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
-    log.write_bytes(b"line\n" * 5000 + b"10 %\r20 %\r30 %\nthe \xff reason\n\n")
+    log.write_bytes(b"line\n" * 5000 + b"x" * 999 + b"\n10 %\r20 %\r30 %\nthe \xff reason\n\n")
     assert tail(log).split("\n")[-2:] == ["30 %", "the � reason"]
-    assert len(tail(log)) < 200
+    assert len(tail(log)) < 400
+
+
+def test_slurms_log_is_found_where_the_executor_writes_it(tmp_path: Path) -> None:
+    job = SimpleNamespace(
+        is_group=lambda: False,
+        rule=SimpleNamespace(name="features"),
+        wildcards=["dino@1", "07"],
+        wildcards_dict={"encoder": "dino@1", "shard": "07"},
+        params={},
+        log=[str(tmp_path / "none.log")],
+    )
+    folder = tmp_path / "rule_features" / get_job_wildcards(job)  # what the executor itself names it
+    folder.mkdir(parents=True)
+    for number in (7, 8):  # the first attempt, and the last
+        (folder / f"{number}.log").write_text("slurmstepd: error: Detected 1 oom_kill event\n")
+        os.utime(folder / f"{number}.log", (number, number))
+    group = SimpleNamespace(is_group=lambda: True, jobs=[job])
+    for jobs in ([job], [group]):
+        (found,) = failed_jobs(jobs, tmp_path)
+        assert found == FailedJob("features", {"encoder": "dino@1", "shard": "07"}, (folder / "8.log",))
+    assert "raise `mem_mb` of rule features" in page([found], 0, "snakemake", "x.log", tmp_path)
 
 
 def test_many_failed_jobs_are_still_a_page(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from microtome.atomic import write_text
 FAILURE_PAGE = Path("logs/failure.md")
 IN_FULL = 8  # jobs whose logs are shown; the others are a line each
 SHOWN_SLIDES = 20
-TAIL_LINES, TAIL_B = 20, 6000
+TAIL_LINES, TAIL_B, LINE = 20, 6000, 240
 SLIDE_STAGES = ("tissue", "tiles")  # whose sidecars have a row a slide
 # What a log says that has one usual remedy. Slurm's words are those of its logs, see sacct(1), "JOB STATE CODES".
 REMEDIES = {
@@ -58,12 +58,12 @@ def _newest(folder: Path, pattern: str) -> list[Path]:
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log; what a progress bar drew over itself is left out."""
+    """The last lines of a log, the beginnings of long ones; what a progress bar drew over itself is left out."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL_B))
         text = file.read().decode(errors="replace")
     lines = [line.rstrip("\r").split("\r")[-1] for line in text.split("\n")]
-    return "\n".join([line for line in lines if line.strip()][-TAIL_LINES:])
+    return "\n".join([line[:LINE] + "…" * (len(line) > LINE) for line in lines if line.strip()][-TAIL_LINES:])
 
 
 def remedy(rule: str, text: str) -> str:
