@@ -92,7 +92,8 @@ rule figure_attention:
         runs=expand("results/gma/{{task}}/{encoder}/runs.csv", encoder=last_checkpoints(JOBS.encoders)),
         predictions=expand("results/gma/{{task}}/{encoder}/predictions.parquet", encoder=last_checkpoints(JOBS.encoders)),
         attention=expand("results/gma/{{task}}/{encoder}/attention.parquet", encoder=last_checkpoints(JOBS.encoders)),
-        catalog=lambda wildcards: settled(
+        catalog=lambda wildcards: COORDS
+        or settled(
             "results/catalog/slides.parquet",
             f"results/figures/attention/{wildcards.task}.png",
             JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
@@ -118,7 +119,7 @@ rule figure_attention:
         settings=lambda wildcards: JOBS.attention_settings(wildcards.task).json_text(),
         slides=lambda wildcards: JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
         made_with=JOBS.tile_settings_digest,
-        tiles="results/tiles",
+        tiles=CONFIG.features.coords or "results/tiles",
     shell:
         "python -m microtome.figure_attention"
         " --runs {input.runs}"

@@ -4,6 +4,7 @@ Of all encoders (a run stands for itself with its last checkpoint) that with the
 `attended.chosen`. Every slide has the same scale of colours.
 """
 
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from microtome.figure_style import DPI, TWO_COLUMNS_MM, save, style
 from microtome.schedule_file import ScheduledTile
 from microtome.settings import AttentionSettings
 from microtome.slide_map import outline, painted, part_of, picture, scale_bar, through
-from microtome.slide_tiles import SlideTiles
-from microtome.slides import Rgb8
+from microtome.slide_pixels import SlideFile, SlidePixels
+from microtome.slides import Rgb8, SlideError
 from microtome.tile_files import read_image
 from microtome.tile_sheet import GAP_PX, LINE_PX, axes_at, enlargement, fitted, frame, page, put, write
 
@@ -72,14 +73,21 @@ def draw_tiles(figure: Figure, slide: Attended, left_px: int, top_px: int, facto
         for place, tile in enumerate(slide.some(most).tolist()):
             left, top = left_px + FRAME_PX + place % ACROSS * step_px, top_px + place // ACROSS * (step_px + LINE_PX)
             frame(figure, (left, top, side_px, side_px), colour, FRAME_PX)
-            put(figure, tile_image(slide.tiles, tile), left, top, factor)
+            put(figure, tile_image(slide, tile), left, top, factor)
             write(figure, f"{slide.times[tile]:.3g}", left, top + side_px + LINE_PX - FRAME_PX, color="0.4")
         left_px += ACROSS * step_px + GAP_PX
 
 
-def tile_image(tiles: SlideTiles, tile: int) -> Rgb8:
-    """The pixels of a slide's tile."""
-    return read_image(ScheduledTile(str(tiles.tar), tile, int(tiles.offset_b[tile]), int(tiles.size_b[tile])), tiles.tile_px)
+def tile_image(slide: Attended, tile: int) -> Rgb8:
+    """The pixels of a slide's tile: the stored one, else the slide's, and white where that is gone, too."""
+    tiles, about = slide.tiles, slide.about
+    if tiles.tar.is_file():
+        return read_image(ScheduledTile(str(tiles.tar), tile, int(tiles.offset_b[tile]), int(tiles.size_b[tile])), tiles.tile_px)
+    image = np.full((tiles.tile_px, tiles.tile_px, 3), 255, np.uint8)
+    files = {tiles.slide: SlideFile(Path(about.path), about.tile_px0)}
+    with closing(SlidePixels(files, fast_path=False)) as pixels, suppress(SlideError):  # which the map states already
+        pixels.read_into(image, tiles, tile)
+    return image
 
 
 def colour_bar(figure: Figure, scale: LogNorm, left_px: int, top_px: int, wide_px: int) -> None:
