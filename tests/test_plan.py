@@ -125,7 +125,9 @@ def test_tables_and_the_catalog_are_taken_where_they_are(tmp_path: Path, monkeyp
     assert (found.tiles_a_slide, found.tile_b) == (200, 15_000)
     assert found.known == f"the means in results{os.sep}catalog{os.sep}slides.parquet"
     Path("b.csv").unlink()
-    assert read_cohort(config, 9).tasks == {"a": 6, "b": 1198}  # before there is a table: the published mean
+    found = read_cohort(config, 9)
+    assert (found.slides, found.tasks, found.unread) == (9, {"a": 6, "b": 1198}, ("b",))  # before there is a table: the published mean
+    assert "b: no table yet, 1,198 slides each (the published mean)." in text(config, found, Profile(ROOT / "profiles" / "slurm"))
 
 
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,9 @@ from microtome import costs
 from microtome.command_line import run
 from microtome.config import Config
 from microtome.errors import UserError
+from microtome.findings import some
 from microtome.project import Profile, read_config
-from microtome.stages import Cohort, Stage, read_cohort, stages_of
+from microtome.stages import TASK_SLIDES, Cohort, Stage, read_cohort, stages_of
 
 STORAGE_B_S = 5e9  # ASSUME: what the archive of slides gives all jobs together
 NODE_CORES = 64  # ASSUME: where node hours are given for jobs without a GPU
@@ -199,7 +200,8 @@ def assumptions(config: Config, cohort: Cohort) -> list[str]:
     guessed = sorted(model for model in models if costs.is_guess(model))
     return [
         f"{cohort.tiles_a_slide:,.0f} tiles a slide, {cohort.tile_b / 1e3:.1f} kB a tile: {cohort.known}.",
-        f"{len(cohort.tasks)} tasks, {cohort.task_slides:,} slides in any of them.",
+        f"{len(cohort.tasks)} tasks, {cohort.task_slides:,} slides in any of them."
+        + f" {some(list(cohort.unread))}: no table yet, {TASK_SLIDES:,} slides each (the published mean)." * bool(cohort.unread),
         f"A100s at what the published runs did: DINO ViT-S/16 {costs.DINO_TILES_S_GPU:.0f} tiles/s a GPU (fp32), MAE ViT-L/16"
         f" {costs.MAE_TILES_S_GPU:.0f} (fp16); other models and the features by their multiplications.",
         f"A core cuts {costs.TILES_S_CORE:,.0f} tiles/s (Philips-like, `make bench`); slides have half the tiles' µm/px,"

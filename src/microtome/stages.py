@@ -27,6 +27,7 @@ class Cohort:
     tiles_a_slide: float
     tile_b: float
     known: str  # where the tiles a slide and the bytes a tile come from
+    unread: tuple[str, ...] = ()  # tasks whose table is not there yet: `TASK_SLIDES` each
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,18 @@ class Stage:
 
 
 def read_cohort(config: Config, slides: int) -> Cohort:
-    """From the tables; `slides`, where it is not 0, stands for a slide table that is not there yet."""
+    """From the tables, and the catalog where there is one; `slides`, where it is not 0, stands for a slide table that is not there yet."""
     used = slides or len(select(read_slides(config.slides), config.cohort)[0])
     tables = {name: task.table for name, task in config.tasks.items()}
-    named = {name: set(read_task(table)["slide"]) for name, table in tables.items() if table.is_file() or not slides}
+    named = {name: set(read_task(table)["slide"]) for name, table in tables.items() if table.is_file()}
+    unread = tuple(name for name in tables if name not in named)
     tasks = {name: len(named[name]) if name in named else TASK_SLIDES for name in tables}
-    either = len(set().union(*named.values())) + sum(tasks[name] for name in tables if name not in named)
+    either = len(set().union(*named.values())) + TASK_SLIDES * len(unread)
     if not CATALOG.is_file():
-        return Cohort(used, tasks, either, costs.PUBLISHED_TILES_A_SLIDE, costs.PUBLISHED_TILE_B, "the published means")
+        return Cohort(used, tasks, either, costs.PUBLISHED_TILES_A_SLIDE, costs.PUBLISHED_TILE_B, "the published means", unread)
     made = pd.read_parquet(CATALOG, columns=["status", "tiles", "bytes"]).query("status == 'ok' and tiles > 0")
-    return Cohort(used, tasks, either, made["tiles"].mean(), made["bytes"].sum() / made["tiles"].sum(), f"the means in {CATALOG}")
+    tile_b = made["bytes"].sum() / made["tiles"].sum()
+    return Cohort(used, tasks, either, made["tiles"].mean(), tile_b, f"the means in {CATALOG}", unread)
 
 
 def slide_stages(config: Config, cohort: Cohort) -> list[Stage]:
