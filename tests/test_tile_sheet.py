@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from microtome.figure_style import save
-from microtome.tile_sheet import frame, page, put, text_px, write
+from microtome.tile_sheet import enlargement, fitted, frame, page, put, text_px, write
 from tests.figure_checks import assert_saved, texts
 
 
@@ -35,3 +35,16 @@ def test_the_width_of_a_text_is_that_which_is_drawn() -> None:
     (_, box), *_ = texts(figure)
     assert text_px(["crop", "reconstructed"]) == pytest.approx(box.width, abs=4)
     assert text_px([""]) == 0
+
+
+def test_a_text_is_cut_off_where_it_is_too_wide_and_not_before() -> None:
+    text = "skin and subcutaneous tissue"
+    assert fitted(text, text_px([text])) == text
+    short = fitted(text, text_px([text]) - 5)
+    assert short.endswith("…")
+    assert text_px([short]) <= text_px([text]) - 5
+    assert fitted(text, 1) == "…"
+
+
+def test_a_whole_factor_fills_the_limit() -> None:
+    assert [enlargement(300, limit) for limit in (299, 300, 899, 900.5)] == [1, 1, 2, 3]

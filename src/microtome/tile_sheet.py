@@ -69,8 +69,10 @@ def enlargement(wide_px: float, limit_px: float) -> int:
 
 def fitted(text: str, wide_px: float) -> str:
     """The text, cut off with an ellipsis where it would be wider."""
-    short = next(text[:length] for length in range(len(text), -1, -1) if text_px([text[:length] + "…" * (length < len(text))]) <= wide_px)
-    return short if short == text else f"{short.rstrip()}…"
+    if text_px([text]) <= wide_px:
+        return text
+    shorter = (f"{text[:length].rstrip()}…" for length in range(len(text) - 1, 0, -1))
+    return next((short for short in shorter if text_px([short]) <= wide_px), "…")
 
 
 def text_px(lines: Sequence[str]) -> int:
