@@ -103,6 +103,24 @@ def test_the_published_experiment() -> None:
     assert encoder.pseudo_epochs == (1, 3, 5, 7, 13, 19, 25)
 
 
+def test_the_two_published_protocols_of_the_benchmark() -> None:
+    of_2023, of_2024 = load_config(values()), load_config(values("opal2024.yaml"))
+    assert (of_2023.splits.repeats, of_2023.gma.replicas, of_2023.gma.epochs) == (20, 2, 50)
+    assert (of_2024.splits.repeats, of_2024.gma.replicas, of_2024.gma.epochs) == (20, 1, 40)
+    same = {
+        "hidden": 512,
+        "attention": 384,
+        "dropout": 0.25,
+        "warmup_epochs": 10,
+        "weight_decay": 0.04,
+        "weight_decay_end": 0.4,
+        "lr_end": 1e-6,
+    }
+    for config in (of_2023, of_2024):
+        assert same.items() <= config.gma.model_dump().items()
+        assert config.splits.train_fraction == 0.8
+
+
 def test_where_a_run_stops_does_not_change_it() -> None:
     changed = copy.deepcopy(values())
     changed["pretrain"]["runs"]["dino_vits16"]["pseudo_epochs"] = 30

@@ -130,7 +130,7 @@ class Nets:
         return self._logits(), self.space["attention"]
 
     def _of_parts(self, name: str) -> Sequence[Tensor]:
-        return torch.split(self.space[name], self.sizes)
+        return torch.split_with_sizes(self.space[name], self.sizes)
 
     def _pieces(self) -> list["Piece"]:
         """The rows of all parts: at once on a device, in blocks on a CPU, where draws do not depend on what else is in the buffers."""
@@ -162,11 +162,11 @@ class Nets:
     def _logits(self) -> Tensor:
         bags = [tiles for part in self.parts for tiles in part.bags]
         self.pooled = torch.empty(len(bags), self.shape.hidden, device=self.device)
-        views = (torch.split(self.space[name], bags) for name in ("h2", "scores", "attention"))
+        views = (torch.split_with_sizes(self.space[name], bags) for name in ("h2", "scores", "attention"))
         for h2, scores, attention, pooled in zip(*views, self.pooled, strict=True):
             torch.softmax(scores, 0, out=attention)
             pooled.addmv_(h2.T, attention, beta=0, alpha=1 / self.keep)
-        of_parts = zip(self.parts, torch.split(self.pooled, [len(part.bags) for part in self.parts]), strict=True)
+        of_parts = zip(self.parts, torch.split_with_sizes(self.pooled, [len(part.bags) for part in self.parts]), strict=True)
         bias, classifier = self.weight["classifier_bias"], self.transposed["classifier"]
         return torch.cat([torch.addmm(bias[part.net], pooled, classifier[part.net]) for part, pooled in of_parts])
 

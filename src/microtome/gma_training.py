@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from microtome.bags import Bags, groups_of, on_device
@@ -88,15 +87,18 @@ def train(bags: Bags, runs: list[Run], settings: GmaSettings, device: torch.devi
         shape = Shape(bags.dim, gma.hidden, gma.attention, bags.classes, gma.dropout)
         nets = Nets(shape, randoms, _rows(bags, shape, len(runs), device), device)
         optimizer = optimizer_of(nets, gma, [len(run.split.train) for run in runs])
-        epochs = [[Epoch(0, None, *evaluate(nets, net, bags, run.split.val)[0])] for net, run in enumerate(runs)]
+        judged = [evaluate(nets, net, bags, run.split.val) for net, run in enumerate(runs)]
+        epochs = [[Epoch(0, None, one.loss, one.auc)] for one in judged]
         numbers = range(1, gma.epochs + 1)
         for number in progress(numbers, gma.epochs, "gated attention", "epoch") if len(runs) > 1 else numbers:
             losses = _train_epoch(nets, optimizer, bags, runs, randoms)
             for net, run in enumerate(runs):
                 if not np.isfinite(losses[net]):
                     raise UserError(f"{run}: the loss is {losses[net]} in epoch {number}. Try a smaller gma.lr.")
-                epochs[net].append(Epoch(number, losses[net], *evaluate(nets, net, bags, run.split.val)[0]))
-        return [_finish(nets, net, bags, run, epochs[net]) for net, run in enumerate(runs)]
+                judged[net] = evaluate(nets, net, bags, run.split.val, looked=number == gma.epochs)
+                epochs[net].append(Epoch(number, losses[net], judged[net].loss, judged[net].auc))
+        thresholds = [_threshold(nets, net, bags, run.split.train) for net, run in enumerate(runs)]
+        return [Trained(*run, e, j.probabilities, t, j.attention) for run, e, j, t in zip(runs, epochs, judged, thresholds, strict=True)]
 
 
 def _rows(bags: Bags, shape: Shape, runs: int, device: torch.device) -> int:
@@ -137,30 +139,35 @@ def _groups(bags: Bags, slides: list[int], rows: int) -> Iterator[tuple[int, lis
                 nets = nets[len(group) :]
 
 
-def judge(nets: Nets, net: int, bags: Bags, slides: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The logits [slides, classes] and the attention [tiles] of `slides` by one net, some slides at a time, without dropout."""
-    groups = list(groups_of(bags, slides.tolist(), nets.rows))
-    for tiles in on_device(bags, groups, nets.device):
+class Judged(NamedTuple):
+    """Mean loss and AUC over slides, their probabilities [slides, classes], and their tiles' attention [tiles], empty if not asked for."""
+
+    loss: float
+    auc: float
+    probabilities: NDArray[np.float64]
+    attention: NDArray[np.float32]
+
+
+def evaluate(nets: Nets, net: int, bags: Bags, slides: NDArray[np.int64], looked: bool = False) -> Judged:
+    """What one net makes of `slides`, without dropout; with its attention where `looked`."""
+    logits, attention = [], [np.empty(0, np.float32)]
+    for tiles in on_device(bags, groups_of(bags, slides.tolist(), nets.rows), nets.device):
         together = tiles[0] if len(tiles) == 1 else torch.cat(tiles)
-        yield nets.forward([Part(net, together, [len(one) for one in tiles])], training=False)
+        of_bags, of_tiles = nets.forward([Part(net, together, [len(one) for one in tiles])], training=False)
+        logits.append(of_bags)
+        if looked:
+            attention.append(of_tiles.cpu().numpy().copy())  # the buffer is used again
+    judged, targets = torch.cat(logits).cpu().double(), bags.targets[slides]
+    probabilities = torch.softmax(judged, dim=1).numpy()
+    auc = macro_auc(targets.numpy(), probabilities)
+    return Judged(float(cross_entropy(judged, targets)), auc, probabilities, np.concatenate(attention))
 
 
-def evaluate(nets: Nets, net: int, bags: Bags, slides: NDArray[np.int64]) -> tuple[tuple[float, float], NDArray[np.float64]]:
-    """Mean loss and AUC over `slides`, and their probabilities, [slides, classes]."""
-    logits = torch.cat([logits for logits, _ in judge(nets, net, bags, slides)]).cpu().double()
-    targets = bags.targets[slides]
-    probabilities = torch.softmax(logits, dim=1).numpy()
-    return (float(cross_entropy(logits, targets)), macro_auc(targets.numpy(), probabilities)), probabilities
-
-
-def _finish(nets: Nets, net: int, bags: Bags, run: Run, epochs: list[Epoch]) -> Trained:
-    _, probabilities = evaluate(nets, net, bags, run.split.val)
-    threshold = float("nan")  # one cannot part three classes
-    if bags.classes == 2:
-        fitted = evaluate(nets, net, bags, run.split.train)[1]
-        threshold = youden_threshold(bags.targets[run.split.train].numpy(), fitted[:, 1])
-    attention = [attention.cpu().numpy().copy() for _, attention in judge(nets, net, bags, run.split.val)]
-    return Trained(run.split, run.replica, epochs, probabilities, threshold, np.concatenate(attention))
+def _threshold(nets: Nets, net: int, bags: Bags, slides: NDArray[np.int64]) -> float:
+    """Youden's, on the training slides; NaN where there are more than two classes: one threshold cannot part them."""
+    if bags.classes > 2:
+        return float("nan")
+    return youden_threshold(bags.targets[slides].numpy(), evaluate(nets, net, bags, slides).probabilities[:, 1])
 
 
 def train_all(bags: Bags, splits: list[Split], settings: GmaSettings, device: torch.device, workers: int) -> Iterator[Trained]:

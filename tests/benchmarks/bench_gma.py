@@ -1,8 +1,8 @@
 """[gma]: seconds of a benchmark of 200 slides x 500 tiles x 384, beside the official way on the same cores.
 
 The plain way trains one run after another, loads a slide's features from disk at every step, and leaves the cores to torch's own
-threads. Both do 4 runs of 1 epoch and the validation before it, of the 40 runs of 50 epochs that the published protocol has. The bound is
-the matrix products: `gflop` of them.
+threads. Both do 4 runs of 2 epochs and the validation before them, of the 40 runs of 50 epochs that the published protocol has; ours judges
+the training slides at the end, too, for the threshold. The bound is the matrix products: `gflop` of them.
 """
 
 import os
@@ -24,7 +24,7 @@ from tests.plain_gma import PlainGma
 
 SLIDES, TILES, DIM = 200, 500, 384
 HIDDEN, ATTENTION = 512, 384
-SPLITS, REPLICAS, EPOCHS = 2, 2, 1
+SPLITS, REPLICAS, EPOCHS = 2, 2, 2
 
 
 def main() -> list[dict[str, Any]]:
@@ -40,7 +40,9 @@ def main() -> list[dict[str, Any]]:
     ours_s = seconds(lambda: list(train_all(bags, splits, settings(), torch.device("cpu"), cores)))
     torch.set_num_threads(cores)
     a_tile = DIM * HIDDEN + HIDDEN * HIDDEN + 2 * HIDDEN * ATTENTION  # multiplications
-    tiles = SPLITS * REPLICAS * TILES * (EPOCHS * len(splits[0].train) * 3 + (EPOCHS + 1) * len(splits[0].val))  # backward is two forwards
+    tiles = (
+        SPLITS * REPLICAS * TILES * ((EPOCHS * 3 + 1) * len(splits[0].train) + (EPOCHS + 1) * len(splits[0].val))
+    )  # backward is two forwards
     notes = {"runs": SPLITS * REPLICAS, "epochs": EPOCHS, "gflop": round(2 * a_tile * tiles / 1e9)}
     return [row("gma", round(ours_s, 1), "s", round(plain_s, 1), round(plain_s / ours_s, 2), cores, **notes)]
 
