@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from microtome import costs
+from microtome.bags import SHARE
 from microtome.config import Config, load_config
 from microtome.errors import UserError
 from microtome.plan import elapsed_h, hours_a_job, plan, row, text, waves
@@ -90,7 +91,10 @@ def test_the_text_says_what_it_assumes_and_what_will_not_do(config: Config, slur
     printed = text(config, PUBLISHED, slurm)
     assert "Plan for 423,563 slides" in printed
     assert "7,673 tiles a slide, 30.8 kB a tile: the published means." in printed
-    assert "gma res50: the features of the largest task are 125.7 GB, `mem_mb` of gma is 64 GB" in printed
+    assert "gma res50: features of the largest task, 125.7 GB, do not fit into `mem_mb` of gma" in printed
+    assert "209.5 GB would hold them" in printed
+    assert "gma dino_vits16: features" not in printed  # 23.6 GB of 64
+    assert costs.HELD_SHARE == SHARE
     assert max(map(len, printed.splitlines())) < 180
     local = text(config, PUBLISHED, Profile(ROOT / "profiles" / "local"))
     assert "pretrain dino_vits16: about 5,072 GPU hours, and rule pretrain has no GPU" in local

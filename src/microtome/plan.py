@@ -113,10 +113,10 @@ def warnings(stages: Sequence[Stage], profile: Profile) -> list[str]:
             )
         elif limit_h and hours > limit_h:
             found.append(f"{stage.name}: {hours:.0f} h a job, limit {limit_h:.0f} h: raise `runtime` of {stage.rule}, or have more shards.")
-        if needs.mem_mb and stage.memory_b > needs.mem_mb * 1e6:
+        if needs.mem_mb and stage.memory_b > costs.HELD_SHARE * needs.mem_mb * 1e6:
             found.append(
-                f"{stage.name}: the features of the largest task are {size(stage.memory_b)}, `mem_mb` of {stage.rule} is"
-                f" {needs.mem_mb / 1000:.0f} GB: raise it, or take features.dtype float16."
+                f"{stage.name}: features of the largest task, {size(stage.memory_b)}, do not fit into `mem_mb` of {stage.rule}: read from files at"
+                f" every use. {size(stage.memory_b / costs.HELD_SHARE)} would hold them; float16 halves them."
             )
     return found
 
