@@ -114,10 +114,9 @@ def warnings(stages: Sequence[Stage], profile: Profile) -> list[str]:
         elif limit_h and hours > limit_h:
             found.append(f"{stage.name}: {hours:.0f} h a job, limit {limit_h:.0f} h: raise `runtime` of {stage.rule}, or have more shards.")
         if needs.mem_mb and stage.memory_b > costs.HELD_SHARE * needs.mem_mb * 1e6:
-            found.append(
-                f"{stage.name}: features of the largest task, {size(stage.memory_b)}, do not fit into `mem_mb` of {stage.rule}: read from files at"
-                f" every use. {size(stage.memory_b / costs.HELD_SHARE)} would hold them; float16 halves them."
-            )
+            held = f"{size(stage.memory_b / costs.HELD_SHARE)} would hold them; float16 halves them."
+            too_large = f"features of the largest task, {size(stage.memory_b)}, do not fit into `mem_mb` of {stage.rule}"
+            found.append(f"{stage.name}: {too_large}: read from files at every use. {held}")
     return found
 
 
