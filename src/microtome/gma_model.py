@@ -12,6 +12,7 @@ are applied and forgotten, because backward can tell from a 0 that a value was d
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -134,7 +135,7 @@ class Nets:
 
     def _pieces(self) -> list["Piece"]:
         """The rows of all parts: at once on a device, in blocks on a CPU, where draws do not depend on what else is in the buffers."""
-        starts = np.cumsum([0, *self.sizes]).tolist()
+        starts = list(accumulate(self.sizes, initial=0))
         whole = [(part.net, slice(start, start + size)) for part, start, size in zip(self.parts, starts, self.sizes, strict=False)]
         if self.device.type != "cpu":
             return [Piece(slice(0, starts[-1]), whole)]

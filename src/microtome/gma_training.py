@@ -2,6 +2,9 @@
 
 A step is one slide with all its tiles (Campanella et al. 2023): AdamW, unweighted cross-entropy. Epochs run from 1; epoch 0 is the
 untrained net. Everything random in a run follows from the seed, its split and its replica, not from the runs beside it.
+
+A tile of 384 features costs 4.7 MFLOP a step and some 120 kB of memory traffic. So a published task (2,000 slides of 7,600 tiles, 40 runs
+of 50 epochs: 3.2 M steps) is 115 PFLOP and 2.9 PB: on an H200 at best 4 minutes with TF32 (29 without) and 10 of traffic.
 """
 
 import multiprocessing
