@@ -54,6 +54,7 @@ rule all:
 
 onstart:
     FAILURE_PAGE.unlink(missing_ok=True)
+    end_leftovers(workflow)
 
 
 onerror:

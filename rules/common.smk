@@ -16,8 +16,10 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(SOURCE)}; ")
 from microtome.config import load_config
 from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
 from microtome.errors import UserError
+from microtome.orphans import end_children_on_interrupt
 from microtome.postmortem import FAILURE_PAGE, postmortem
 from microtome.runs import last_checkpoints
+from microtome.unattended import end_leftovers, record_here
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 
@@ -26,6 +28,12 @@ try:
     JOBS = Jobs(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+
+if workflow.is_main_process:
+    end_children_on_interrupt()
+else:  # a job on a node is a snakemake of its own, which reads this, too
+    record_here()
 
 
 wildcard_constraints:

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from microtome.checkpoint import load_state, save_state
-from microtome.errors import UserError
+from microtome.errors import STOPPED, UserError
 from microtome.pretrain import pretrain
 from microtome.settings import PretrainSettings
 from microtome.vision_models import timm
@@ -81,7 +81,11 @@ def test_pseudo_epochs_go_on_from_one_another(algorithm: str, schedules: list[Pa
     settings = small_settings(algorithm)
     for epoch in (1, 2):
         pretrain(**arguments(tmp_path, schedules[epoch - 1], settings, epoch), events=tmp_path / "events")
-        assert sorted(path.name for path in (tmp_path / str(epoch)).iterdir()) == ["curve.csv", "encoder.safetensors", "state.pt"]
+        names = ["curve.csv", "encoder.safetensors", "state.pt", "work"]
+        assert sorted(path.name for path in (tmp_path / str(epoch)).iterdir()) == names
+        (end,) = (tmp_path / str(epoch) / "work").iterdir()  # takes no room, and goes when the next pseudo-epoch begins
+        assert end.samefile(tmp_path / str(epoch) / "state.pt")
+    assert not (tmp_path / "1/work").exists()
     assert list((tmp_path / "events").iterdir())
     first, second = rows(tmp_path / "1/curve.csv"), rows(tmp_path / "2/curve.csv")
     assert [int(row["step"]) for row in first + second] == list(range(1, 2 * STEPS + 1))
@@ -151,7 +155,7 @@ def test_a_signal_saves_first(number: signal.Signals, schedules: list[Path], tmp
     wait_for(lambda: steps_done(values) >= 2, process)
     os.kill(process.pid or 0, number)
     process.join(60)
-    assert process.exitcode == 1
+    assert process.exitcode == STOPPED
     assert "Asked to stop at step" in (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
     (state,) = values["work"].glob("state_*.pt")
@@ -165,7 +169,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(schedul
     os.kill(processes[1].pid or 0, signal.SIGUSR2)
     for process in processes:
         process.join(60)
-    assert [process.exitcode for process in processes] == [1, 1]
+    assert [process.exitcode for process in processes] == [STOPPED] * 2
     said = re.findall(r"Asked to stop at step (\d+)", (tmp_path / "log").read_text())
     assert said == [said[0]] * 2
     assert len(list(values["work"].glob("state_*.pt"))) == 1
@@ -246,14 +250,31 @@ def test_bad_previous_states_are_named_with_a_remedy(schedules: list[Path], tmp_
         pretrain(**values)
 
 
+def test_a_finished_pseudo_epoch_whose_files_were_removed_is_not_trained_again(schedules: list[Path], tmp_path: Path) -> None:
+    """As Snakemake removes them where it was killed and does not know that the job has finished."""
+    values = arguments(tmp_path, schedules[0], small_settings("mae"))
+    pretrain(**values)
+    files = ("encoder", "state", "curve")
+    made = {name: values[name].read_bytes() for name in files}
+    for name in files:
+        values[name].unlink()
+    for tar in schedules[0].parent.glob("*.tar"):
+        tar.rename(tar.with_suffix(".away"))  # nothing can be trained on
+    pretrain(**values)
+    assert {name: values[name].read_bytes() for name in files} == made
+    for tar in schedules[0].parent.glob("*.away"):
+        tar.rename(tar.with_suffix(".tar"))
+
+
 def test_a_state_of_another_recipe_in_the_work_folder_is_not_used(
     schedules: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = arguments(tmp_path, schedules[0], small_settings("mae"))
     pretrain(**values)
     undisturbed = rows(values["curve"])
-    stale = {**load_state(values["state"]), "step": 4, "settings": "another"}
-    save_state(values["work"] / "state_000000004.pt", stale)
+    stale = {**load_state(values["state"]), "settings": "another"}
+    (end,) = values["work"].iterdir()
+    save_state(end, stale)
     pretrain(**values)
     assert "is of another recipe, schedule or previous pseudo-epoch: not used" in capsys.readouterr().err
     assert rows(values["curve"]) == undisturbed

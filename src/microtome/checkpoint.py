@@ -6,6 +6,7 @@ comment, so that a truncated or damaged file is recognised.
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -98,6 +99,22 @@ def save_rolling(folder: Path, step: int, state: dict[str, Any], before: Path | 
         if other not in (path, before):
             other.unlink()
     return path
+
+
+def keep_end(folder: Path, step: int, state: Path) -> None:
+    """Leave in `folder` nothing but the finished `state`, under a second name that takes no room (a hard link).
+
+    Where Snakemake was killed meanwhile, it does not know that the job finished, and removes `state` to make it again: here it is found.
+    A file system without hard links keeps the last rolling states instead.
+    """
+    part, end = folder / "end.part", folder / f"state_{step:09d}.pt"
+    with suppress(OSError):
+        part.unlink(missing_ok=True)
+        part.hardlink_to(state)
+        part.replace(end)
+        for other in folder.iterdir():
+            if other != end:
+                other.unlink()
 
 
 def save_encoder(path: Path, encoder: nn.Module, card: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ValidationError
 
-from microtome.errors import UserError
+from microtome.errors import STOPPED, StoppedError, UserError
 from microtome.explain import explain
 
 
@@ -52,8 +52,14 @@ def _settings(kind: type[BaseModel], text: str) -> BaseModel:
 
 
 def run(function: Callable[..., None]) -> None:
-    """Call `function` with the flags of this process; a `UserError` ends it with its text and status 1, not with a traceback."""
+    """Call `function` with the flags of this process; a `UserError` ends it with its text and status 1, not with a traceback.
+
+    A `StoppedError` ends it with status `STOPPED`, so that a launcher can tell a stop from a failure.
+    """
     try:
         function(**vars(parser_of(function).parse_args()))
+    except StoppedError as error:
+        print(f"microtome: {error}", file=sys.stderr)
+        sys.exit(STOPPED)
     except UserError as error:
         sys.exit(f"microtome: {error}")

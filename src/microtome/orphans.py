@@ -1,10 +1,13 @@
-"""Worker processes must not outlive a job that was killed: nobody would ever give them work again, or end them."""
+"""Processes must not outlive what started them: nobody would ever give them work again, or end them."""
 
 import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 from multiprocessing import parent_process
+
+import psutil
 
 PR_SET_PDEATHSIG = 1  # Linux: a signal to this process when its parent dies
 
@@ -16,3 +19,18 @@ def die_with_parent() -> None:
         parent = parent_process()
         if parent is not None and os.getppid() != parent.pid:  # it died before
             os._exit(1)
+
+
+def end_children_on_interrupt() -> None:
+    """Have SIGINT to this process end its children, too (SIGTERM), as Ctrl-C at a terminal does. Call it in the main thread.
+
+    Without this Snakemake (9.27) waits for its local jobs, for the days that a pseudo-epoch may take.
+    """
+
+    def interrupted(number: int, frame: object) -> None:
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupted)

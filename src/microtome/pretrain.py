@@ -1,7 +1,8 @@
 """The rule `pretrain`: train one pseudo-epoch of one run, going on from the pseudo-epoch before.
 
 While it trains, `work` holds the last two states and the growing curve; the same command after a kill goes on from there, exactly. The
-declared files appear at the end, by rename. Started by torchrun or Slurm as several processes, these share each global batch.
+declared files appear at the end, by rename; `work` keeps a second name of the last state until the next pseudo-epoch begins. Started by
+torchrun or Slurm as several processes, these share each global batch.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from microtome import __version__, resume
-from microtome.checkpoint import DamagedStateError, checksum, save_encoder, save_state
+from microtome.checkpoint import DamagedStateError, checksum, keep_end, save_encoder, save_state
 from microtome.command_line import run
 from microtome.dino import DinoAlgorithm
 from microtome.distributed import processes
@@ -106,12 +107,14 @@ def pretrain(
         algorithm = build_algorithm(settings, job.length).to(team.device)
         trainer = Trainer(algorithm, team, settings.run.precision, settings.run.global_batch, compiled)
         epoch = begin(job, trainer, monitor, max_replaced_tiles, previous)
+        if previous is not None and team.rank == 0:
+            shutil.rmtree(previous.parent / work.name, ignore_errors=True)  # that pseudo-epoch is finished for Snakemake, too
         epoch.train(60 * save_every_minutes, max_batch, workers)
         if team.rank == 0:
             epoch.curve.write(curve)
             save_encoder(encoder, algorithm.encoder, card(settings, algorithm, job))
             save_state(state, epoch.state())
-            shutil.rmtree(work)
+            keep_end(work, epoch.step, state)
 
 
 if __name__ == "__main__":

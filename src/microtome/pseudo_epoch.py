@@ -13,7 +13,7 @@ from microtome import collapse
 from microtome.algorithm import Tiles
 from microtome.checkpoint import save_rolling
 from microtome.curve import IMAGENET_IMAGES, ROWS, Curve
-from microtome.errors import UserError
+from microtome.errors import StoppedError, UserError
 from microtome.loader import TileBatch, tile_batches
 from microtome.progress import progress_bar
 from microtome.recipes import Monitor
@@ -73,8 +73,8 @@ class PseudoEpoch:
         """Train to the end of the pseudo-epoch.
 
         Raises:
-            UserError: more than `max_replaced` tiles of this process cannot be read; a loss is not finite; training collapsed;
-                a signal asked to stop (after saving).
+            UserError: more than `max_replaced` tiles of this process cannot be read; a loss is not finite; training collapsed.
+            StoppedError: a signal asked to stop (after saving).
         """
         for number in SIGNALS:
             signal.signal(number, self._ask_to_stop)
@@ -94,7 +94,7 @@ class PseudoEpoch:
                     self.save()
                     saved_at = time.monotonic()
                 if stop:
-                    raise UserError(
+                    raise StoppedError(
                         f"Asked to stop at step {self._done()}. The state is saved in {self.job.work}: the same command goes on."
                     )
         self._take(self.trainer.arrived)

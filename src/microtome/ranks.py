@@ -1,0 +1,56 @@
+"""What runs as one of several processes that train together: a command, with its rank in its environment.
+
+Each finds RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as under torchrun.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import submitit
+
+from microtome.errors import STOPPED
+
+SAVE_S = 80  # to save after SIGUSR2; Slurm kills SIGNAL_AHEAD_S after it
+SIGNAL_AHEAD_S = 120
+
+
+class Ranks:
+    """What submitit runs in each task: the command, with the rank's environment. Its `checkpoint` is called on rank 0's SIGUSR2."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.command = command
+
+    def __call__(self) -> None:
+        """Run to the end; raises CalledProcessError with the command's status."""
+        task = submitit.JobEnvironment()
+        port = 20000 + int(task.job_id.split("_")[0]) % 20000
+        rank = rank_environment(task.global_rank, task.num_tasks, task.local_rank, task.hostnames[0], port)
+        global _CHILD
+        _CHILD = subprocess.Popen(self.command, env={**os.environ, **rank})
+        status = _CHILD.wait()
+        if status == STOPPED:
+            time.sleep(SIGNAL_AHEAD_S)  # no failure: Slurm ends this process now, and rank 0 has had the job requeued
+        if status:
+            raise subprocess.CalledProcessError(status, self.command)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Let the command save, and run it again after the requeue: it goes on from there."""
+        if _CHILD is not None:
+            _CHILD.send_signal(signal.SIGUSR2)
+            try:
+                _CHILD.wait(SAVE_S)
+            except subprocess.TimeoutExpired:
+                print(f"Rank 0 did not save within {SAVE_S} s; it goes on from the state before.", file=sys.stderr)
+        return submitit.helpers.DelayedSubmission(Ranks(self.command))
+
+
+_CHILD: "subprocess.Popen[bytes] | None" = None  # of this task; not part of Ranks, which is pickled
+
+
+def rank_environment(rank: int, world: int, local_rank: int, host: str, port: int) -> dict[str, str]:
+    """The variables by which torch.distributed finds the other processes."""
+    values = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": local_rank, "MASTER_ADDR": host, "MASTER_PORT": port}
+    return {name: str(value) for name, value in values.items()}
