@@ -254,16 +254,11 @@ def test_a_finished_pseudo_epoch_whose_files_were_removed_is_not_trained_again(s
     """As Snakemake removes them where it was killed and does not know that the job has finished."""
     values = arguments(tmp_path, schedules[0], small_settings("mae"))
     pretrain(**values)
-    files = ("encoder", "state", "curve")
-    made = {name: values[name].read_bytes() for name in files}
-    for name in files:
+    made = {name: values[name].read_bytes() for name in ("encoder", "curve")}
+    for name in ("encoder", "curve", "state"):
         values[name].unlink()
-    for tar in schedules[0].parent.glob("*.tar"):
-        tar.rename(tar.with_suffix(".away"))  # nothing can be trained on
     pretrain(**values)
-    assert {name: values[name].read_bytes() for name in files} == made
-    for tar in schedules[0].parent.glob("*.away"):
-        tar.rename(tar.with_suffix(".tar"))
+    assert {name: values[name].read_bytes() for name in made} == made  # the curve's images/s included, which no second training repeats
 
 
 def test_a_state_of_another_recipe_in_the_work_folder_is_not_used(
