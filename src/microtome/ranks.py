@@ -30,6 +30,7 @@ class Ranks:
         rank = rank_environment(task.global_rank, task.num_tasks, task.local_rank, task.hostnames[0], port)
         global _CHILD
         _CHILD = subprocess.Popen(self.command, env={**os.environ, **rank})
+        os.waitid(os.P_PID, _CHILD.pid, os.WEXITED | os.WNOWAIT)  # not Popen.wait, whose lock `checkpoint` could not get inside of it
         status = _CHILD.wait()
         if status == STOPPED:
             time.sleep(SIGNAL_AHEAD_S)  # no failure: Slurm ends this process now, and rank 0 has had the job requeued
@@ -40,10 +41,12 @@ class Ranks:
         """Let the command save, and run it again after the requeue: it goes on from there."""
         if _CHILD is not None:
             _CHILD.send_signal(signal.SIGUSR2)
-            try:
-                _CHILD.wait(SAVE_S)
-            except subprocess.TimeoutExpired:
-                print(f"Rank 0 did not save within {SAVE_S} s; it goes on from the state before.", file=sys.stderr)
+            last = time.monotonic() + SAVE_S
+            while os.waitid(os.P_PID, _CHILD.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                if time.monotonic() > last:
+                    print(f"Rank 0 did not save within {SAVE_S} s; it goes on from the state before.", file=sys.stderr)
+                    break
+                time.sleep(0.1)
         return submitit.helpers.DelayedSubmission(Ranks(self.command))
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A real Slurm cluster of four nodes on this one machine (Debian 12 or the like, root), for tests: `cluster.sh up`, `cluster.sh down`.
-# A second `up` only checks what is there. Everything binds to loopback. No systemd, no cgroups; CPUs, memory and GPUs of the nodes are fake.
+# A real Slurm cluster of seven nodes on this one machine (Debian 12 or the like, root), for tests: `cluster.sh up`, `cluster.sh down`.
+# A second `up` only checks what is there. `cluster.sh accounting off` (or `on`) starts the controller again without (or with) accounting. Everything binds to loopback. No systemd, no cgroups; CPUs, memory and GPUs of the nodes are fake.
 set -euo pipefail
 
 STATE=${MICROTOME_SLURM_STATE:-/var/tmp/microtome-slurm}
-NODES=4 CPUS=8 MEM_MB=16000 GPUS=2 FIRST_PORT=17000
+NODES=7 CPUS=8 MEM_MB=16000 GPUS=2 FIRST_PORT=17000
 HOST=$(hostname -s)
 
 alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
@@ -51,7 +51,7 @@ start_munge() {
   wait_for munge sh -c 'munge -n </dev/null | unmunge'
 }
 
-configure() {
+configure() { # accounting_storage/slurmdbd or accounting_storage/none
   local address; address=$(getent ahostsv4 "$HOST" | awk 'NR==1{print $1}')
   mkdir -p /etc/slurm "$STATE/dev"
   for gpu in $(seq 0 $((GPUS - 1))); do [ -c "$STATE/dev/gpu$gpu" ] || mknod -m 666 "$STATE/dev/gpu$gpu" c 1 3; done
@@ -92,16 +92,21 @@ KillWait=5
 MessageTimeout=30
 SlurmdTimeout=60
 ReturnToService=2
-AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageType=$1
 AccountingStorageHost=$address
 AccountingStoragePort=6819
 AccountingStorageTRES=gres/gpu
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=5
+# there are no cgroups here: a job is killed when a poll finds it over its memory
+JobAcctGatherParams=OverMemoryKill
 GresTypes=gpu
 NodeName=node[1-$NODES] NodeHostname=$HOST NodeAddr=$address Port=[$((FIRST_PORT + 1))-$((FIRST_PORT + NODES))] CPUs=$CPUS RealMemory=$MEM_MB Gres=gpu:$GPUS State=UNKNOWN
 PartitionName=cpu Nodes=ALL Default=YES DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
 PartitionName=gpu Nodes=ALL Default=NO DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
+# partitions of their own for what disturbs nodes: GraceTime is how long a preempted job has to save
+PartitionName=failing Nodes=node[3-4] DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
+PartitionName=preempted Nodes=node[5-7] DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO GraceTime=30
 PartitionName=urgent Nodes=ALL Default=NO DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=100 OverSubscribe=NO PreemptMode=OFF
 CONF
   cat >/etc/slurm/slurmdbd.conf <<CONF
@@ -154,7 +159,7 @@ start_slurm() {
 up() {
   install_packages
   mkdir -p "$STATE"/{log,run,ctld}; chmod 755 "$STATE"; chown slurm:slurm "$STATE"/{log,run,ctld}
-  name_hosts; start_munge; configure; start_accounting; start_slurm
+  name_hosts; start_munge; configure accounting_storage/slurmdbd; start_accounting; start_slurm
   srun --nodes $NODES --ntasks-per-node 1 --time 1 hostname >/dev/null
 }
 
@@ -166,6 +171,12 @@ stop() { # pid file: SIGTERM, at most 15 s, SIGKILL
   rm -f "$1"
 }
 
+accounting() { # on, off
+  case $1 in on) configure accounting_storage/slurmdbd ;; off) configure accounting_storage/none ;; esac
+  stop "$STATE/run/slurmctld.pid"
+  start_slurm
+}
+
 down() {
   scancel --user root 2>/dev/null || true
   for pid in "$STATE"/run/slurmd.*.pid "$STATE/run/slurmctld.pid" "$STATE/run/slurmdbd.pid" "$STATE/run/mariadbd.pid" /run/munge/munged.pid; do stop "$pid"; done
@@ -173,4 +184,4 @@ down() {
   local hosts; hosts=$(sed '/# microtome-slurm begin/,/# microtome-slurm end/d' /etc/hosts); printf '%s\n' "$hosts" >/etc/hosts
 }
 
-"$1"
+"$@"

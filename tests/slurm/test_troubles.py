@@ -1,0 +1,261 @@
+"""What goes wrong on a cluster, on a real one: each trouble is a trial in a checkout of its own, and all run at the same time."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from microtome.checkpoint import load_state
+from tests.checkout import Checkout
+from tests.slurm.trial import HELD_S, PRETRAIN, RULES, TISSUE, Run, Trial, crash, mend, slurm, until
+from tests.training import SILENT, drawn_tile, flags, make_schedules, small_settings
+
+TILES = 320  # 20 steps
+
+
+def cancelled(folder: Path, prepared: Path) -> None:
+    """A job that is scancelled fails its run, which says so; nothing looks finished; the same command makes only what is left."""
+    trial = Trial(folder, prepared, slow_s=1)
+    run = trial.snakemake("--retries", "0", "--", TISSUE)
+    job = trial.at_work()
+    slurm("scancel", job.job)
+    assert run.end() == 1
+    assert f"SLURM-job '{job.job}' failed, SLURM status is: 'CANCELLED'" in run.said
+    assert not (folder / TISSUE).exists()
+    done = trial.slides()
+    trial.slow_s = 0
+    assert trial.snakemake("--", TISSUE).end() == 0
+    assert done.items() <= trial.slides().items()
+    check_tissue(folder, prepared)
+
+
+def interrupted(folder: Path, prepared: Path) -> None:
+    """SIGINT to snakemake alone, not to its process group as from a terminal, ends its Slurm jobs, pretraining's, too."""
+    trial = Trial(folder, prepared, slow_s=1)
+    run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
+    trial.at_work(), trial.running("pretrain")
+    os.kill(run.process.pid, signal.SIGINT)
+    until(lambda: not trial.alive(), "an empty queue")
+    assert run.end() == 1
+    assert "Stopped by signal 15" in (folder / "logs/pretrain/mae_tiny/1.log").read_text()
+    assert not (folder / TISSUE).exists()
+    assert not (folder / PRETRAIN).exists()
+    assert not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt"))
+    trial.slow_s = 0
+    assert trial.snakemake(*RULES, "--", TISSUE, PRETRAIN).end() == 0
+    check_tissue(folder, prepared)
+
+
+def killed(folder: Path, prepared: Path) -> None:
+    """After SIGKILL the same command ends the job that was left before it starts another; pretraining goes on."""
+    trial = Trial(folder, prepared, slow_s=1)
+    run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
+    left, pretraining = trial.at_work(), trial.running("pretrain")
+    run.process.kill()
+    run.end()
+    done = trial.slides()
+    trial.unlock()
+    run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
+    most = 0
+
+    def another_job() -> bool:
+        nonlocal most
+        jobs = [job for job in trial.alive("tissue") if job.state == "RUNNING"]
+        most = max(most, len(jobs))
+        return any(job.job != left.job for job in jobs)
+
+    until(another_job, "a second tissue job")
+    trial.slow_s = 0
+    assert run.end() == 0, run.said
+    assert most == 1
+    assert f"Slurm jobs {left.job} of a run that was killed are still there: cancelling them first." in run.said
+    assert f"Slurm job {pretraining.job} is there already: waiting for it." in (folder / "logs/pretrain/mae_tiny/1.log").read_text()
+    assert [job.job for job in trial.queue() if "pretrain" in job.what] == [pretraining.job]
+    assert done.items() <= trial.slides().items()
+    check_tissue(folder, prepared)
+    until(lambda: not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt")), "the end of both launchers")
+
+
+def finished_alone(folder: Path, prepared: Path) -> None:
+    """What jobs finish after snakemake and launcher were killed counts: it is not made again, unless a setting changes."""
+    trial = Trial(folder, prepared, slow_s=1)
+    run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
+    trial.at_work(), trial.running("pretrain")
+    os.killpg(run.process.pid, signal.SIGKILL)  # as when the login node goes down
+    run.end()
+    trial.slow_s = 0
+    until(lambda: not trial.alive(), "the end of the jobs that were left")
+    made = trial.checkout.times(TISSUE) | trial.checkout.times("results/pretrain/mae_tiny/1/*")
+    losses = pd.read_csv(folder / "results/pretrain/mae_tiny/1/curve.csv")
+    assert {TISSUE, PRETRAIN} <= set(made)
+    trial.unlock()
+    trial.slow_s = HELD_S  # it could not train again
+    run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
+    assert run.end() == 0, run.said
+    assert trial.checkout.times(TISSUE) == {TISSUE: made[TISSUE]}
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "results/pretrain/mae_tiny/1/curve.csv"), losses)
+    (folder / "change.yaml").write_text("tissue: {blur_px: 7}")
+    changed = trial.snakemake("--dry-run", "--", TISSUE)
+    assert changed.end() == 0
+    assert "Params have changed since last execution" in changed.said
+    check_tissue(folder, prepared)
+
+
+def out_of_memory(folder: Path, prepared: Path) -> None:
+    """A job that Slurm kills for its memory comes back with more, as the profile says."""
+    trial = Trial(folder, prepared, mem_mb="1200 * attempt")
+    main = 'if __name__ == "__main__":'
+    trial.patch("tissue.py", main, f'{main}\n    import time\n    ballast = b"x" * (1 << 30)\n    time.sleep(15)')
+    run = trial.snakemake("--", TISSUE)
+    assert run.end() == 0, run.said
+    assert "exceeded memory limit" in run.said
+    assert len(trial.queue()) == 2
+    assert run.said.count("mem_mb=1200") == run.said.count("mem_mb=2400") == 1
+    check_tissue(folder, prepared)
+
+
+def node_down(folder: Path, prepared: Path) -> None:
+    """A job whose node goes down runs again on another node."""
+    trial = Trial(folder, prepared, slow_s=1, slurm_partition="failing")
+    run = trial.snakemake("--", TISSUE)
+    job = trial.at_work()
+    crash(job.node, job.job)
+    try:
+        until(lambda: any(other.node not in ("", job.node) for other in trial.alive()), "the job on another node")
+        trial.slow_s = 0
+        assert run.end() == 0, run.said
+    finally:
+        mend(job.node)
+    check_tissue(folder, prepared)
+
+
+def broken_package(folder: Path, prepared: Path) -> None:
+    """A job that dies at import ends its run, with the reason."""
+    trial = Trial(folder, prepared)
+    trial.patch("tissue_mask.py", "", '\nraise ImportError("libvips.so.42: cannot open shared object file")\n')
+    run = trial.snakemake("--retries", "0", "--", TISSUE)
+    assert run.end() == 1
+    assert "libvips.so.42: cannot open shared object file" in run.said
+
+
+def broken_on_the_nodes(folder: Path, prepared: Path) -> None:
+    """Pretraining that dies before its first line ends its launcher, with the reason."""
+    trial = Trial(folder, prepared)
+    (folder / "src/cloudpickle.py").write_text(
+        "import os, sys\n"
+        'if "SLURM_PROCID" in os.environ:\n    raise ImportError("broken on this node")\n'
+        "here = sys.path.pop(0)\ndel sys.modules[__name__]\nimport cloudpickle\nsys.path.insert(0, here)\n"
+    )
+    launcher = launch(trial, folder / "never", nodes=1)
+    assert launcher.end() == 1
+    assert "ended as FAILED, without a result. The end of its log" in launcher.said
+    assert "ImportError: broken on this node" in launcher.said
+    assert not (folder / "ranks/job.txt").exists()
+
+
+def disturbed(folder: Path, prepared: Path) -> None:
+    """Pretraining on two nodes is preempted, runs into its time limit and loses a node; its losses are those of undisturbed training."""
+    trial = Trial(folder, prepared)
+    assert launch(trial, folder / "undisturbed", nodes=0, processes=2).end() == 0
+    trial.patch("ranks.py", "SIGNAL_AHEAD_S = 120", "SIGNAL_AHEAD_S = 20")
+    trial.slow_s = 1.5
+    launcher = launch(trial, folder / "disturbed", nodes=2, partition="preempted", runtime_min=1)
+    job = trial.running("pretrain")
+    until(lambda: steps_done(folder) > 1, "two steps")
+    first = slurm("squeue", "--noheader", "--jobs", job.job, "--format", "%B").strip()
+    slurm("sbatch", "--partition", "urgent", "--nodelist", first, "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1")
+    until(lambda: restarts(job.job) == 1, "the job to be requeued after its preemption")
+    until(lambda: restarts(job.job) == 2, "the job to be requeued at its time limit")
+    before = steps_done(folder)
+    trial.running("pretrain")
+    until(lambda: steps_done(folder) > before + 1, "two more steps")
+    last = slurm("squeue", "--noheader", "--jobs", job.job, "--format", "%B").strip()
+    crash(last, job.job)
+    try:
+        until(lambda: restarts(job.job) == 3, "the job to be requeued after its node went down")
+        trial.slow_s = 0
+        assert launcher.end() == 0, launcher.said
+    finally:
+        mend(last)
+    assert launcher.said.count("Asked to stop at step") == 2
+    losses = [pd.read_csv(folder / run / "curve.csv")["loss"] for run in ("disturbed", "undisturbed")]
+    pd.testing.assert_series_equal(*losses, check_exact=True)
+    ends = [load_state(folder / run / "state.pt")["algorithm"] for run in ("disturbed", "undisturbed")]
+    assert all(torch.equal(ends[0][name], value) for name, value in ends[1].items())
+
+
+def launch(trial: Trial, out: Path, nodes: int, processes: int = 1, partition: str = "preempted", runtime_min: int = 5) -> Run:
+    """Start pretraining of a very small model, by its launcher."""
+    place = {"nodes": nodes, "processes": processes, "gpus": 0, "cpus": 1, "mem-mb": 3000, "runtime-min": runtime_min}
+    words = [word for name, value in place.items() for word in (f"--{name}", str(value))]
+    files = {"schedule": trial.folder / "results/schedule/1.arrow", "encoder": out / "encoder.safetensors", "state": out / "state.pt"}
+    files |= {"curve": out / "curve.csv", "work": out / "work"}
+    how = {"save_every_minutes": 0.02, "max_batch": 16, "max_replaced_tiles": 0, "workers": 0, "compiled": False, "monitor": SILENT}
+    training = flags({**files, **how, "pseudo_epoch": 1, "settings": small_settings("mae", global_batch=16)})
+    here = ["--folder", str(trial.folder / "ranks"), *words, "--partition", partition, "--account", "pathology"]
+    return trial.python("-m", "microtome.launch", *here, "--", sys.executable, "-m", "microtome.pretrain", *training)
+
+
+def steps_done(folder: Path) -> int:
+    """By the growing curve of disturbed training."""
+    curve = folder / "disturbed/work/curve.csv"
+    return len(curve.read_text().splitlines()) - 1 if curve.is_file() else 0
+
+
+def restarts(job: str) -> int:
+    """How often Slurm has requeued the job."""
+    return int(re.findall(r"Restarts=(\d+)", slurm("scontrol", "show", "job", job))[0])
+
+
+def check_tissue(folder: Path, prepared: Path) -> None:
+    """The tissue shard is that of an undisturbed run."""
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / TISSUE), pd.read_parquet(prepared / TISSUE))
+    for path in sorted((prepared / "results/tissue/0").glob("*.geojson")):
+        assert (folder / "results/tissue/0" / path.name).read_bytes() == path.read_bytes()
+    assert not list((folder / "results/tissue/0").glob(".*.part"))
+
+
+TROUBLES: list[Callable[[Path, Path], None]] = [
+    disturbed,
+    cancelled,
+    interrupted,
+    killed,
+    finished_alone,
+    out_of_memory,
+    node_down,
+    broken_package,
+    broken_on_the_nodes,
+]
+
+
+@pytest.fixture(scope="module")
+def prepared(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn slides, a schedule of drawn tiles, and the tissue of an undisturbed run."""
+    return prepare(tmp_path_factory.mktemp("prepared"))
+
+
+def prepare(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    make_schedules(folder / "schedule", [drawn_tile(rng, 40) for _ in range(TILES)], epochs=1)
+    Checkout(folder).snakemake(TISSUE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trials(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, "Future[None]"]]:
+    folder = tmp_path_factory.mktemp("trials")
+    with ThreadPoolExecutor(len(TROUBLES)) as pool:
+        yield {trouble.__name__: pool.submit(trouble, folder / trouble.__name__, prepared) for trouble in TROUBLES}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
+def test_trouble(trouble: Callable[[Path, Path], None], trials: dict[str, "Future[None]"]) -> None:
+    trials[trouble.__name__].result()

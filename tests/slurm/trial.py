@@ -1,0 +1,183 @@
+"""One trial on the cluster: a checkout of its own, whose jobs can be slowed down, a snakemake to disturb, and what the queue says."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import yaml
+
+from tests.checkout import TEST, Checkout
+from tests.slurm.conftest import fit_to_one_machine
+
+TISSUE = "results/tissue/0.parquet"
+PRETRAIN = "results/pretrain/mae_tiny/1/state.pt"
+RULES = ("--allowed-rules", "cohort", "tissue", "pretrain")  # the schedule is there already
+LONGEST_S = 400.0
+HELD_S = 1e6
+ALIVE = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETING"}
+# A slide, and a micro-batch, take as many seconds longer as the file `slow_s` says meanwhile.
+SLOW = """
+
+import pathlib as _pathlib, time as _time
+_{name} = {owner}{name}
+def _slowly(*arguments):
+    start = _time.monotonic()
+    while _time.monotonic() - start < float(_pathlib.Path("slow_s").read_text()):
+        _time.sleep(0.1)
+    return _{name}(*arguments)
+{owner}{name} = _slowly
+"""
+
+
+def until(condition: Callable[[], bool], what: str, within_s: float = LONGEST_S) -> None:
+    """Wait for `condition`; fail with `what` after `within_s`."""
+    last = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < last, f"waited {within_s:.0f} s for {what} in vain"
+        time.sleep(0.2)
+
+
+def slurm(*command: str) -> str:
+    """What a command of Slurm's prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def crash(node: str, job: str) -> None:
+    """End a node and all that runs on it of a job, as a power cut does, and have the controller know without waiting for SlurmdTimeout."""
+
+    def kill(condition: Callable[[psutil.Process], bool]) -> None:
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if condition(process):
+                    process.kill()
+
+    kill(lambda process: process.cmdline() == ["slurmd", "-N", node])  # first, so that it cannot report how the others end
+    kill(lambda process: process.cmdline()[:1] == [f"slurmstepd: [{job}.batch]"])
+    kill(lambda process: process.environ().get("SLURM_JOB_ID") == job)
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=crashed")
+
+
+def mend(node: str) -> None:
+    """Bring a node back."""
+    subprocess.run(["slurmd", "-N", node], check=True)
+    until(lambda: "idle" in slurm("sinfo", "--noheader", "--nodes", node, "--format", "%t"), f"{node} to be back")
+
+
+class Queued(NamedTuple):
+    """A job as squeue shows it; `what` is its rule and wildcards, or its name."""
+
+    job: str
+    state: str
+    node: str
+    what: str
+
+
+class Trial:
+    """A checkout with the drawn slides and a schedule of `prepared`, `slow_s` seconds slower at each slide and batch."""
+
+    def __init__(self, folder: Path, prepared: Path, slow_s: float = 0.0, **default_resources: object) -> None:
+        folder.mkdir()
+        self.checkout, self.folder = Checkout(folder, profile="slurm", drawn=False), folder
+        (folder / "demo").symlink_to(prepared / "demo")
+        (folder / "results").mkdir()
+        (folder / "results/schedule").symlink_to(prepared / "schedule")
+        self.profile = folder / "profiles/slurm/config.yaml"
+        fit_to_one_machine(self.profile)
+        values = yaml.safe_load(self.profile.read_text())
+        values["default-resources"] |= default_resources
+        self.profile.write_text(yaml.safe_dump(values))
+        self.patch("ledger.py", "", SLOW.format(name="attempt", owner=""))
+        self.patch("pseudo_epoch.py", "", SLOW.format(name="_train_on", owner="PseudoEpoch."))
+        self.slow_s = slow_s
+
+    def patch(self, module: str, old: str, new: str) -> None:
+        """Replace `old` in a module of the checkout, or add to its end where `old` is empty."""
+        path = self.folder / "src/microtome" / module
+        text = path.read_text()
+        assert old in text, module
+        path.write_text(text.replace(old, new) if old else text + new)
+
+    @property
+    def slow_s(self) -> float:
+        return float((self.folder / "slow_s").read_text())
+
+    @slow_s.setter
+    def slow_s(self, seconds: float) -> None:
+        (self.folder / "slow_s.part").write_text(str(seconds))
+        (self.folder / "slow_s.part").replace(self.folder / "slow_s")
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def python(self, *arguments: str) -> "Run":
+        """Start python in the checkout."""
+        return Run(self, [sys.executable, *arguments])
+
+    def snakemake(self, *arguments: str) -> "Run":
+        """Start `snakemake --profile slurm`; the last of `arguments` are behind `--`, the targets. With change.yaml, where there is one."""
+        at = arguments.index("--")
+        overlays = [*TEST, *(["change.yaml"] if (self.folder / "change.yaml").is_file() else [])]
+        return self.python("-m", "snakemake", "--profile", "slurm", *arguments[:at], "--configfile", *overlays, *arguments[at:])
+
+    def unlock(self) -> None:
+        """What a person does after SIGKILL."""
+        assert self.snakemake("--unlock", "--").end() == 0
+
+    def queue(self) -> list[Queued]:
+        """The jobs submitted from this checkout that the controller remembers."""
+        lines = slurm("squeue", "--noheader", "--states=all", "--format", "%A|%T|%N|%Z|%k|%j").splitlines()
+        rows = [line.split("|") for line in lines]
+        return [
+            Queued(job, state, node, name if comment in ("", "(null)") else comment)
+            for job, state, node, folder, comment, name in rows
+            if folder == str(self.folder)
+        ]
+
+    def alive(self, what: str = "") -> list[Queued]:
+        """Those that are not over, of one kind."""
+        return [job for job in self.queue() if job.state in ALIVE and what in job.what]
+
+    def running(self, what: str) -> Queued:
+        """Wait for one running job of a kind."""
+        until(lambda: any(job.state == "RUNNING" for job in self.alive(what)), f"a running job {what} in {self.folder}")
+        return next(job for job in self.alive(what) if job.state == "RUNNING")
+
+    def slides(self) -> dict[str, int]:
+        """The finished slides of the tissue shard, and when they were."""
+        return self.checkout.times("results/tissue/0/*.json")
+
+    def at_work(self) -> Queued:
+        """Wait until the tissue job has finished a slide, and hold it (and pretraining) there; the job."""
+        until(lambda: bool(self.slides()), f"a first slide in {self.folder}")
+        self.slow_s = HELD_S
+        return self.running("tissue")
+
+
+class Run:
+    """A process in a trial's checkout, and what it said."""
+
+    def __init__(self, trial: Trial, command: list[str]) -> None:
+        self.path = trial.folder / f"said{len(list(trial.folder.glob('said*')))}.txt"
+        with self.path.open("w") as file:
+            self.process = subprocess.Popen(
+                command, cwd=trial.folder, env=trial.environment(), stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    @property
+    def said(self) -> str:
+        return self.path.read_text()
+
+    def end(self, within_s: float = LONGEST_S) -> int:
+        """Wait for the end: the status."""
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise AssertionError(f"not over after {within_s:.0f} s:\n{self.said}") from None
