@@ -10,6 +10,7 @@ TAIL_B = 3000
 VANISHED_S = 120  # a job that left the queue must have written its result by then, or be back in the queue
 LONGEST_SILENCE_S = 24 * 3600  # of a controller
 LONGEST_QUEUE_S = 14 * 24 * 3600
+FAILING_S = 60  # for a job to end, or to be requeued, once one of its ranks has failed
 REMIND_S = 3600  # to say again why a job waits
 DEAD = {"CANCELLED", "FAILED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}  # not TIMEOUT or NODE_FAIL: Slurm may requeue these
 
@@ -32,14 +33,15 @@ class Patience:
         self.word, self.said_at = "", 0.0
         self.kind, self.since = "", 0.0
 
-    def look(self, word: str, reason: str, now: float) -> None:
-        """Take in the job's state.
+    def look(self, word: str, reason: str, failed: int | None, now: float) -> None:
+        """Take in the job's state, and which rank has failed, if one has: where a node went down, a requeue makes up for that.
 
         Raises:
-            UserError: it ended without a result.
+            UserError: it ended without a result, or goes on without a rank that failed.
             GaveUpError: it waited in the queue for two weeks, or the controller was silent for a day.
         """
-        kind = "silent" if word == UNKNOWN else "queued" if word in WAITING else "running" if word in ALIVE else "over"
+        kind = "silent" if word == UNKNOWN else "queued" if word in WAITING else "alive" if word in ALIVE else "over"
+        kind = "failing" if word == "RUNNING" and failed is not None else kind
         if kind != self.kind:
             self.kind, self.since = kind, now
         if word != self.word or (kind == "queued" and now - self.said_at > REMIND_S):
@@ -50,9 +52,9 @@ class Patience:
             raise GaveUpError(f"Slurm job {self.job} waited for two weeks ({reason}). It is still there: run again to go on waiting.")
         if kind == "silent" and waited > LONGEST_SILENCE_S:
             raise GaveUpError(f"Slurm did not answer for a day. Job {self.job} may still be there: the same command looks for it.")
-        if word in DEAD or (kind == "over" and waited > VANISHED_S):
-            ended = f"ended as {word}" if word else "is unknown to the queue"
-            raise UserError(f"Slurm job {self.job} {ended}, without a result. {tail(self.folder, self.job, 0)}")
+        if word in DEAD or (kind == "over" and waited > VANISHED_S) or (kind == "failing" and waited > FAILING_S):
+            what = f"Rank {failed} of Slurm job {self.job} failed" if failed is not None else f"Slurm job {self.job} left no result"
+            raise UserError(f"{what} (its state: {word or 'unknown to the queue'}). {tail(self.folder, self.job, failed or 0)}")
 
     def _says(self, word: str, reason: str) -> str:
         if word == UNKNOWN:

@@ -26,14 +26,15 @@ class Ranks:
     def __call__(self) -> None:
         """Run to the end; raises CalledProcessError with the command's status."""
         task = submitit.JobEnvironment()
+        task.paths.result_pickle.unlink(missing_ok=True)  # of the time before a requeue
         port = 20000 + int(task.job_id.split("_")[0]) % 20000
         rank = rank_environment(task.global_rank, task.num_tasks, task.local_rank, task.hostnames[0], port)
         global _CHILD
         _CHILD = subprocess.Popen(self.command, env={**os.environ, **rank})
         os.waitid(os.P_PID, _CHILD.pid, os.WEXITED | os.WNOWAIT)  # not Popen.wait, whose lock `checkpoint` could not get inside of it
         status = _CHILD.wait()
-        if status == STOPPED:
-            time.sleep(SIGNAL_AHEAD_S)  # no failure: Slurm ends this process now, and rank 0 has had the job requeued
+        if status in (STOPPED, -signal.SIGUSR2, -signal.SIGTERM):
+            time.sleep(SIGNAL_AHEAD_S)  # no failure: rank 0 has the job requeued, and Slurm ends this process
         if status:
             raise subprocess.CalledProcessError(status, self.command)
 

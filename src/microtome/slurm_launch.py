@@ -18,9 +18,9 @@ import submitit
 
 from microtome.atomic import write_text
 from microtome.errors import UserError
-from microtome.patience import GaveUpError, Patience, tail
+from microtome.patience import GaveUpError, Patience
 from microtome.ranks import SIGNAL_AHEAD_S, Ranks
-from microtome.slurm_queue import ALIVE, end, state
+from microtome.slurm_queue import ALIVE, end, state, submitted_from
 
 POLL_S = 2.0  # between looks for results and for more of the log
 ASK_S = 10.0  # between questions to the controller, which many users ask
@@ -59,6 +59,7 @@ def submit(command: list[str], place: Placement, folder: Path) -> str:
         timeout_min=place.runtime_min,
         slurm_mem=f"{place.mem_mb}M",
         slurm_partition=place.partition or None,
+        slurm_comment=str(folder),
         slurm_signal_delay_s=SIGNAL_AHEAD_S,
         slurm_additional_parameters=extra,
     )
@@ -87,30 +88,24 @@ def results(job: str, folder: Path, ranks: int) -> dict[int, bool]:
     return {rank: submitit.core.utils.pickle_load(file)[0] == "success" for rank, file in files.items() if file.is_file()}
 
 
-def check(ended: dict[int, bool], job: str, folder: Path) -> None:
-    """Raise UserError with the end of the log of the first rank that failed, if one did."""
-    for rank in [rank for rank, succeeded in ended.items() if not succeeded][:1]:
-        raise UserError(f"Rank {rank} of Slurm job {job} failed. {tail(folder, job, rank)}")
-
-
 def wait_for(job: str, folder: Path, ranks: int, owner: str) -> None:
     """Stream rank 0's log until every rank of the job has succeeded, or another launcher has taken over.
 
     Raises:
-        UserError: a rank failed, or what `Patience.look` raises.
+        UserError, GaveUpError: as `Patience.look`.
     """
     log, position = folder / f"{job}_0_log.err", 0
     patience, asked_at = Patience(job, folder), -ASK_S
-    while len(ended := results(job, folder, ranks)) < ranks:
+    while list((ended := results(job, folder, ranks)).values()) != [True] * ranks:
         position = follow(log, position)
-        check(ended, job, folder)
         if read_note(folder) != (job, owner):
             sys.exit(f"Another launcher follows Slurm job {job} now.")
+        failed = next((rank for rank, succeeded in ended.items() if not succeeded), None)
         if time.monotonic() - asked_at >= ASK_S:
-            patience.look(*state(job), now=(asked_at := time.monotonic()))
+            asked_at = time.monotonic()
+            patience.look(*state(job), failed, asked_at)
         time.sleep(POLL_S)
     follow(log, position)
-    check(ended, job, folder)
 
 
 def read_note(folder: Path) -> tuple[str, str]:
@@ -120,33 +115,40 @@ def read_note(folder: Path) -> tuple[str, str]:
     return job, owner
 
 
+def find(folder: Path) -> str:
+    """The job that a launcher left, by its comment or by `job.txt`; an empty text where none is left."""
+    noted = read_note(folder)[0]
+    found = submitted_from(Path.cwd(), {str(folder)})
+    return found[0] if found else noted if noted and state(noted)[0] in ALIVE else ""
+
+
 def run_on_slurm(command: list[str], place: Placement, folder: Path) -> None:
     """Submit, or find the job that a killed launcher left, and wait for it; a launcher that is stopped or fails cancels its job."""
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda number, _: sys.exit(f"Stopped by signal {number}."))
     folder.mkdir(parents=True, exist_ok=True)
-    job, owner = read_note(folder)[0], f"{socket.gethostname()} {os.getpid()}"
-    if job and state(job)[0] in ALIVE:
+    owner = f"{socket.gethostname()} {os.getpid()}"
+    if job := find(folder):
         print(f"Slurm job {job} is there already: waiting for it.", file=sys.stderr)
     else:
         job = submit(command, place, folder)
         print(f"Slurm job {job}: {place.nodes} nodes x {place.processes} processes. Its logs: {folder}/{job}_*", file=sys.stderr)
     write_text(folder / "job.txt", f"{job}\n{owner}")
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda number, _: sys.exit(f"Stopped by signal {number}."))
     try:
         wait_for(job, folder, place.nodes * place.processes, owner)
     except GaveUpError:
         raise
-    except (SystemExit, UserError) as reason:
+    except (SystemExit, UserError):
         if read_note(folder) == (job, owner):
-            give_up(job, reason)
+            give_up(job)
             (folder / "job.txt").unlink()
         raise
     (folder / "job.txt").unlink(missing_ok=True)
 
 
-def give_up(job: str, reason: BaseException) -> None:
+def give_up(job: str) -> None:
     """End the job, and return when it writes no more; further signals do not disturb that."""
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_IGN)
-    print(f"{reason}\nCancelling Slurm job {job}.", file=sys.stderr, flush=True)
+    print(f"Ending Slurm job {job}, and waiting until it is gone.", file=sys.stderr, flush=True)
     end([job])

@@ -3,8 +3,10 @@
 Every call is bounded: a controller that is busy answers late, and one that is down does not answer.
 """
 
+import getpass
 import subprocess
 import time
+from pathlib import Path
 
 from microtome.errors import UserError
 
@@ -33,6 +35,15 @@ def state(job: str) -> tuple[str, str]:
         return UNKNOWN, ""
     word, _, reason = answer.strip().split("\n")[0].partition("|")
     return word, reason
+
+
+def submitted_from(folder: Path, comments: set[str]) -> list[str]:
+    """The user's jobs that were submitted from `folder` with one of the `comments` and are not over."""
+    lines = (ask("--user", getpass.getuser(), "--format", "%A|%T|%Z|%k") or "").splitlines()
+    jobs = [line.split("|", 3) for line in lines]
+    return [
+        job for job, word, where, comment in jobs if word in ALIVE and comment in comments and Path(where).resolve() == folder.resolve()
+    ]
 
 
 def end(jobs: list[str]) -> None:

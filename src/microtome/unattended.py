@@ -3,8 +3,6 @@
 The Snakefile's hooks call this with Snakemake's `workflow` (tried on 9.27). Pretraining is not meant: its launcher finds its own job.
 """
 
-import getpass
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.persistence import PersistenceBase
 
 from microtome.errors import UserError
-from microtome.slurm_queue import ALIVE, ask, end
+from microtome.slurm_queue import end, submitted_from
 
 
 def record_here() -> None:
@@ -43,7 +41,7 @@ def end_leftovers(workflow: Any) -> None:
     """
     if workflow.executor_plugin.name != "slurm":
         return
-    jobs = left_in_queue(str(Path.cwd()), {comment(job) for job in workflow.dag.needrun_jobs() if not job.is_local})
+    jobs = submitted_from(Path.cwd(), {comment(job) for job in workflow.dag.needrun_jobs() if not job.is_local})
     if jobs:
         print(f"Slurm jobs {' '.join(jobs)} of a run that was killed are still there: cancelling them first.", file=sys.stderr, flush=True)
         try:
@@ -56,14 +54,3 @@ def comment(job: Any) -> str:
     """What the executor plugin (2.8.0) writes into the comment of a job's Slurm job."""
     wildcards = "_".join(job.wildcards).replace("/", "_")
     return f"rule_{job.name}" + (f"_wildcards_{wildcards}" if wildcards else "")
-
-
-def left_in_queue(folder: str, comments: set[str]) -> list[str]:
-    """The user's Slurm jobs that were submitted from `folder` with one of the `comments` and are not over."""
-    lines = (ask("--user", getpass.getuser(), "--format", "%A|%T|%Z|%k") or "").splitlines()
-    jobs = [line.split("|", 3) for line in lines]
-    return [
-        job
-        for job, state, where, what in jobs
-        if state in ALIVE and os.path.realpath(where) == os.path.realpath(folder) and what in comments
-    ]

@@ -156,27 +156,27 @@ def broken_on_the_nodes(folder: Path, prepared: Path) -> None:
     )
     launcher = launch(trial, folder / "never", nodes=1)
     assert launcher.end() == 1
-    assert "ended as FAILED, without a result. The end of its log" in launcher.said
+    assert "left no result (its state: FAILED). The end of its log" in launcher.said
     assert "ImportError: broken on this node" in launcher.said
-    assert not (folder / "ranks/job.txt").exists()
+    assert not (folder / "pretrain/job.txt").exists()
 
 
 def disturbed(folder: Path, prepared: Path) -> None:
     """Pretraining on two nodes is preempted, runs into its time limit and loses a node; its losses are those of undisturbed training."""
     trial = Trial(folder, prepared)
     assert launch(trial, folder / "undisturbed", nodes=0, processes=2).end() == 0
-    trial.patch("ranks.py", "SIGNAL_AHEAD_S = 120", "SIGNAL_AHEAD_S = 20")
     trial.slow_s = 1.5
-    launcher = launch(trial, folder / "disturbed", nodes=2, partition="preempted", runtime_min=1)
+    launcher = launch(trial, folder / "disturbed", nodes=2)
     job = trial.running("pretrain")
     until(lambda: steps_done(folder) > 1, "two steps")
     first = slurm("squeue", "--noheader", "--jobs", job.job, "--format", "%B").strip()
     slurm("sbatch", "--partition", "urgent", "--nodelist", first, "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1")
     until(lambda: restarts(job.job) == 1, "the job to be requeued after its preemption")
+    two_more_steps(trial)
+    slurm("scontrol", "update", f"jobid={job.job}", "timelimit=2")  # less than is left for saving: the signal comes at Slurm's next look
     until(lambda: restarts(job.job) == 2, "the job to be requeued at its time limit")
-    before = steps_done(folder)
-    trial.running("pretrain")
-    until(lambda: steps_done(folder) > before + 1, "two more steps")
+    slurm("scontrol", "update", f"jobid={job.job}", "timelimit=20")
+    two_more_steps(trial)
     last = slurm("squeue", "--noheader", "--jobs", job.job, "--format", "%B").strip()
     crash(last, job.job)
     try:
@@ -192,16 +192,23 @@ def disturbed(folder: Path, prepared: Path) -> None:
     assert all(torch.equal(ends[0][name], value) for name, value in ends[1].items())
 
 
-def launch(trial: Trial, out: Path, nodes: int, processes: int = 1, partition: str = "preempted", runtime_min: int = 5) -> Run:
+def launch(trial: Trial, out: Path, nodes: int, processes: int = 1) -> Run:
     """Start pretraining of a very small model, by its launcher."""
-    place = {"nodes": nodes, "processes": processes, "gpus": 0, "cpus": 1, "mem-mb": 3000, "runtime-min": runtime_min}
+    place = {"nodes": nodes, "processes": processes, "gpus": 0, "cpus": 1, "mem-mb": 3000, "runtime-min": 20}
     words = [word for name, value in place.items() for word in (f"--{name}", str(value))]
     files = {"schedule": trial.folder / "results/schedule/1.arrow", "encoder": out / "encoder.safetensors", "state": out / "state.pt"}
     files |= {"curve": out / "curve.csv", "work": out / "work"}
     how = {"save_every_minutes": 0.02, "max_batch": 16, "max_replaced_tiles": 0, "workers": 0, "compiled": False, "monitor": SILENT}
     training = flags({**files, **how, "pseudo_epoch": 1, "settings": small_settings("mae", global_batch=16)})
-    here = ["--folder", str(trial.folder / "ranks"), *words, "--partition", partition, "--account", "pathology"]
+    here = ["--folder", str(trial.folder / "pretrain"), *words, "--partition", "preempted", "--account", "pathology"]
     return trial.python("-m", "microtome.launch", *here, "--", sys.executable, "-m", "microtome.pretrain", *training)
+
+
+def two_more_steps(trial: Trial) -> None:
+    """Wait until pretraining runs again, and has gone on."""
+    before = steps_done(trial.folder)
+    trial.running("pretrain")
+    until(lambda: steps_done(trial.folder) > before + 1, "two more steps")
 
 
 def steps_done(folder: Path) -> int:
