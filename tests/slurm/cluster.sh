@@ -153,7 +153,7 @@ start_slurm() {
     alive "$STATE/run/slurmd.node$i.pid" || { mkdir -p "$STATE/spool.node$i"; slurmd -N "node$i"; }
   done
   wait_for slurmctld scontrol ping
-  wait_for "all nodes" sh -c "[ \$(sinfo -h -N -p cpu -t idle,alloc,mix -o %N | wc -l) -ge $NODES ]"
+  wait_for "all nodes" sh -c "[ \$(sinfo -h -N -p urgent -t idle,alloc,mix -o %N | wc -l) -ge $NODES ]"
 }
 
 up() {

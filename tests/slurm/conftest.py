@@ -5,10 +5,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from tests.checkout import Checkout
+from tests.training import drawn_tile, make_schedules
 
 CLUSTER = Path(__file__).parent / "cluster.sh"
 LAPTOP = {"tissue": 1, "tiles": 1, "gma": 1, "features": 1, "quality": 1}  # threads: the nodes are all this one machine
@@ -26,6 +28,20 @@ def cluster() -> Iterator[None]:
     subprocess.run([CLUSTER, "down"], check=True, timeout=120)
 
 
+@pytest.fixture(scope="session")
+def prepared(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What trials share: drawn slides, a schedule of 20 steps, and the tissue of an undisturbed run."""
+    return prepare(tmp_path_factory.mktemp("prepared"))
+
+
+def prepare(folder: Path) -> Path:
+    """See `prepared`."""
+    rng = np.random.default_rng(0)
+    make_schedules(folder / "schedule", [drawn_tile(rng, 40) for _ in range(20 * 16)], epochs=1)
+    Checkout(folder).snakemake("results/tissue/0.parquet")
+    return folder
+
+
 def fit_to_one_machine(profile: Path) -> None:
     """What a user does: edit the profile. Fewer threads and less memory a job, two nodes without GPUs for pretraining, quicker polling."""
     values = yaml.safe_load(profile.read_text())
@@ -34,7 +50,7 @@ def fit_to_one_machine(profile: Path) -> None:
     values["max-status-checks-per-second"] = 10
     values["latency-wait"] = 20
     values["jobs"] = 8
-    values["default-resources"] |= {"mem_mb": 2000, "runtime": 10}
+    values["default-resources"] |= {"mem_mb": "3000 * attempt", "runtime": 10}
     pretrain = values["set-resources"]["pretrain"]
     values["set-resources"] = {"pretrain": pretrain | {"nodes": 2, "processes": 1, "gpus": 0, "cpus": 1, "mem_mb": 4000, "runtime": 10}}
     profile.write_text(yaml.safe_dump(values))

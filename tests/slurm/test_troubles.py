@@ -2,28 +2,28 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from microtome.checkpoint import load_state
-from tests.checkout import Checkout
+from microtome.slurm_launch import wait_for
+from microtome.slurm_queue import state
 from tests.slurm.trial import HELD_S, PRETRAIN, RULES, TISSUE, Run, Trial, crash, mend, slurm, until
-from tests.training import SILENT, drawn_tile, flags, make_schedules, small_settings
-
-TILES = 320  # 20 steps
+from tests.training import SILENT, flags, small_settings
 
 
-def cancelled(folder: Path, prepared: Path) -> None:
+def cancelled(folder: Path, prepared: Path, **resources: object) -> None:
     """A job that is scancelled fails its run, which says so; nothing looks finished; the same command makes only what is left."""
-    trial = Trial(folder, prepared, slow_s=1)
+    trial = Trial(folder, prepared, slow_s=1, **resources)
     run = trial.snakemake("--retries", "0", "--", TISSUE)
     job = trial.at_work()
     slurm("scancel", job.job)
@@ -192,7 +192,7 @@ def disturbed(folder: Path, prepared: Path) -> None:
     assert all(torch.equal(ends[0][name], value) for name, value in ends[1].items())
 
 
-def launch(trial: Trial, out: Path, nodes: int, processes: int = 1) -> Run:
+def launch(trial: Trial, out: Path, nodes: int, processes: int = 1, account: str = "pathology") -> Run:
     """Start pretraining of a very small model, by its launcher."""
     place = {"nodes": nodes, "processes": processes, "gpus": 0, "cpus": 1, "mem-mb": 3000, "runtime-min": 20}
     words = [word for name, value in place.items() for word in (f"--{name}", str(value))]
@@ -200,7 +200,7 @@ def launch(trial: Trial, out: Path, nodes: int, processes: int = 1) -> Run:
     files |= {"curve": out / "curve.csv", "work": out / "work"}
     how = {"save_every_minutes": 0.02, "max_batch": 16, "max_replaced_tiles": 0, "workers": 0, "compiled": False, "monitor": SILENT}
     training = flags({**files, **how, "pseudo_epoch": 1, "settings": small_settings("mae", global_batch=16)})
-    here = ["--folder", str(trial.folder / "pretrain"), *words, "--partition", "preempted", "--account", "pathology"]
+    here = ["--folder", str(trial.folder / "pretrain"), *words, "--partition", "preempted", "--account", account]
     return trial.python("-m", "microtome.launch", *here, "--", sys.executable, "-m", "microtome.pretrain", *training)
 
 
@@ -222,6 +222,45 @@ def restarts(job: str) -> int:
     return int(re.findall(r"Restarts=(\d+)", slurm("scontrol", "show", "job", job))[0])
 
 
+def late_files(folder: Path, prepared: Path) -> None:
+    """Files that the submit host sees only some time after the job has ended, as over NFS, are waited for."""
+    trial = Trial(folder, prepared)
+    run = trial.snakemake("--", TISSUE)
+    until(lambda: any(job.state == "COMPLETED" for job in trial.queue()), "the end of the job")
+    table, away = folder / TISSUE, folder / "away"
+    table.rename(away)
+    time.sleep(10)
+    assert run.process.poll() is None
+    away.rename(table)
+    assert run.end() == 0, run.said
+    check_tissue(folder, prepared)
+
+
+def late_result(folder: Path, prepared: Path) -> None:
+    """The same for pretraining's launcher, which waits for the ranks' results: it sees its folder through copies that come late."""
+    trial, here = Trial(folder, prepared), folder / "seen"
+    here.mkdir()
+    place = "Placement(nodes=1, processes=1, gpus=0, cpus=1, mem_mb=1000, runtime_min=5, partition='cpu', account='pathology')"
+    script = f"import pathlib; from microtome.slurm_launch import *; print(submit(['true'], {place}, pathlib.Path('pretrain')))"
+    submission = trial.python("-c", script)
+    assert submission.end() == 0, submission.said
+    job = submission.said.strip()
+    (here / "job.txt").write_text(f"{job}\nme")
+
+    def copy_late() -> None:
+        until(lambda: state(job)[0] == "COMPLETED", "the end of the job")
+        time.sleep(15)
+        for path in (folder / "pretrain").glob(f"{job}_0_*"):
+            shutil.copy(path, here)
+
+    with ThreadPoolExecutor(1) as pool:
+        copied = pool.submit(copy_late)
+        started = time.monotonic()
+        wait_for(job, here, 1, "me")
+        assert time.monotonic() - started > 15
+        copied.result()
+
+
 def check_tissue(folder: Path, prepared: Path) -> None:
     """The tissue shard is that of an undisturbed run."""
     pd.testing.assert_frame_equal(pd.read_parquet(folder / TISSUE), pd.read_parquet(prepared / TISSUE))
@@ -240,20 +279,9 @@ TROUBLES: list[Callable[[Path, Path], None]] = [
     node_down,
     broken_package,
     broken_on_the_nodes,
+    late_files,
+    late_result,
 ]
-
-
-@pytest.fixture(scope="module")
-def prepared(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn slides, a schedule of drawn tiles, and the tissue of an undisturbed run."""
-    return prepare(tmp_path_factory.mktemp("prepared"))
-
-
-def prepare(folder: Path) -> Path:
-    rng = np.random.default_rng(0)
-    make_schedules(folder / "schedule", [drawn_tile(rng, 40) for _ in range(TILES)], epochs=1)
-    Checkout(folder).snakemake(TISSUE)
-    return folder
 
 
 @pytest.fixture(scope="module")
