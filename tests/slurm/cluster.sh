@@ -160,7 +160,7 @@ up() {
   install_packages
   mkdir -p "$STATE"/{log,run,ctld}; chmod 755 "$STATE"; chown slurm:slurm "$STATE"/{log,run,ctld}
   name_hosts; start_munge; configure accounting_storage/slurmdbd; start_accounting; start_slurm
-  srun --nodes $NODES --ntasks-per-node 1 --time 1 hostname >/dev/null
+  srun --partition urgent --nodes $NODES --ntasks-per-node 1 --time 1 hostname >/dev/null
 }
 
 stop() { # pid file: SIGTERM, at most 15 s, SIGKILL
