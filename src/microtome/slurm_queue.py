@@ -38,9 +38,15 @@ def state(job: str) -> tuple[str, str]:
 
 
 def submitted_from(folder: Path, comments: set[str]) -> list[str]:
-    """The user's jobs that were submitted from `folder` with one of the `comments` and are not over."""
-    lines = (ask("--user", getpass.getuser(), "--format", "%A|%T|%Z|%k") or "").splitlines()
-    jobs = [line.split("|", 3) for line in lines]
+    """The user's jobs that were submitted from `folder` with one of the `comments` and are not over.
+
+    Raises:
+        UserError: the controller does not answer.
+    """
+    answer = ask("--user", getpass.getuser(), "--format", "%A|%T|%Z|%k")
+    if answer is None:
+        raise UserError("Slurm does not answer, so that jobs of an earlier run may still be there. Run again when `squeue` answers.")
+    jobs = [line.split("|", 3) for line in answer.splitlines()]
     return [
         job for job, word, where, comment in jobs if word in ALIVE and comment in comments and Path(where).resolve() == folder.resolve()
     ]

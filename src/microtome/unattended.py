@@ -37,17 +37,18 @@ def end_leftovers(workflow: Any) -> None:
     Slides that they have finished are kept. Jobs that write other files, of another run in this folder, are left alone.
 
     Raises:
-        WorkflowError: they do not end.
+        WorkflowError: they do not end, or Slurm does not answer.
     """
     if workflow.executor_plugin.name != "slurm":
         return
-    jobs = submitted_from(Path.cwd(), {comment(job) for job in workflow.dag.needrun_jobs() if not job.is_local})
-    if jobs:
-        print(f"Slurm jobs {' '.join(jobs)} of a run that was killed are still there: cancelling them first.", file=sys.stderr, flush=True)
-        try:
-            end(jobs)
-        except UserError as error:
-            raise WorkflowError(str(error)) from None
+    try:
+        jobs = submitted_from(Path.cwd(), {comment(job) for job in workflow.dag.needrun_jobs() if not job.is_local})
+        if jobs:
+            said = f"Slurm jobs {' '.join(jobs)} of a run that was killed are still there: cancelling them first."
+            print(said, file=sys.stderr, flush=True)
+        end(jobs)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def comment(job: Any) -> str:

@@ -51,7 +51,7 @@ start_munge() {
   wait_for munge sh -c 'munge -n </dev/null | unmunge'
 }
 
-configure() { # accounting_storage/slurmdbd or accounting_storage/none
+configure() { # accounting_storage/slurmdbd or accounting_storage/none, a line that only the first allows
   local address; address=$(getent ahostsv4 "$HOST" | awk 'NR==1{print $1}')
   mkdir -p /etc/slurm "$STATE/dev"
   for gpu in $(seq 0 $((GPUS - 1))); do [ -c "$STATE/dev/gpu$gpu" ] || mknod -m 666 "$STATE/dev/gpu$gpu" c 1 3; done
@@ -93,9 +93,9 @@ MessageTimeout=30
 SlurmdTimeout=60
 ReturnToService=2
 AccountingStorageType=$1
+${2:-}
 AccountingStorageHost=$address
 AccountingStoragePort=6819
-AccountingStorageTRES=gres/gpu
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=5
 # there are no cgroups here: a job is killed when a poll finds it over its memory
@@ -159,7 +159,7 @@ start_slurm() {
 up() {
   install_packages
   mkdir -p "$STATE"/{log,run,ctld}; chmod 755 "$STATE"; chown slurm:slurm "$STATE"/{log,run,ctld}
-  name_hosts; start_munge; configure accounting_storage/slurmdbd; start_accounting; start_slurm
+  name_hosts; start_munge; configure accounting_storage/slurmdbd AccountingStorageTRES=gres/gpu; start_accounting; start_slurm
   srun --partition urgent --nodes $NODES --ntasks-per-node 1 --time 1 hostname >/dev/null
 }
 
@@ -172,7 +172,7 @@ stop() { # pid file: SIGTERM, at most 15 s, SIGKILL
 }
 
 accounting() { # on, off
-  case $1 in on) configure accounting_storage/slurmdbd ;; off) configure accounting_storage/none ;; esac
+  case $1 in on) configure accounting_storage/slurmdbd AccountingStorageTRES=gres/gpu ;; off) configure accounting_storage/none ;; esac
   stop "$STATE/run/slurmctld.pid"
   start_slurm
 }

@@ -13,9 +13,11 @@ from tests.slurm.trial import Trial
 
 @pytest.fixture
 def no_accounting(cluster: None) -> Iterator[None]:
-    subprocess.run([CLUSTER, "accounting", "off"], check=True, timeout=120)
-    yield
-    subprocess.run([CLUSTER, "accounting", "on"], check=True, timeout=120)
+    try:
+        subprocess.run([CLUSTER, "accounting", "off"], check=True, timeout=120)
+        yield
+    finally:
+        subprocess.run([CLUSTER, "accounting", "on"], check=True, timeout=120)
 
 
 def test_without_accounting(no_accounting: None, prepared: Path, tmp_path: Path) -> None:
