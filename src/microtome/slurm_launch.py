@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,11 @@ def follow(log: Path, position: int) -> int:
 
 def results(job: str, folder: Path, ranks: int) -> dict[int, bool]:
     """Whether each rank that has ended succeeded."""
-    files = {rank: folder / f"{job}_{rank}_result.pkl" for rank in range(ranks)}
-    return {rank: submitit.core.utils.pickle_load(file)[0] == "success" for rank, file in files.items() if file.is_file()}
+    ended = {}
+    for rank in range(ranks):
+        with suppress(FileNotFoundError):  # not there yet, or removed by a rank that begins again
+            ended[rank] = submitit.core.utils.pickle_load(folder / f"{job}_{rank}_result.pkl")[0] == "success"
+    return ended
 
 
 def wait_for(job: str, folder: Path, ranks: int, owner: str) -> None:
@@ -98,7 +102,7 @@ def wait_for(job: str, folder: Path, ranks: int, owner: str) -> None:
     patience, asked_at = Patience(job, folder), -ASK_S
     while list((ended := results(job, folder, ranks)).values()) != [True] * ranks:
         position = follow(log, position)
-        if read_note(folder) != (job, owner):
+        if read_note(folder)[1] not in ("", owner):
             sys.exit(f"Another launcher follows Slurm job {job} now.")
         failed = next((rank for rank, succeeded in ended.items() if not succeeded), None)
         if time.monotonic() - asked_at >= ASK_S:
@@ -139,9 +143,9 @@ def run_on_slurm(command: list[str], place: Placement, folder: Path) -> None:
     except GaveUpError:
         raise
     except (SystemExit, UserError):
-        if read_note(folder) == (job, owner):
+        if read_note(folder)[1] in ("", owner):
             give_up(job)
-            (folder / "job.txt").unlink()
+            (folder / "job.txt").unlink(missing_ok=True)
         raise
     (folder / "job.txt").unlink(missing_ok=True)
 

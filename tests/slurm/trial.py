@@ -58,10 +58,10 @@ def crash(node: str, job: str) -> None:
                 if condition(process):
                     process.kill()
 
-    kill(lambda process: process.cmdline() == ["slurmd", "-N", node])  # first, so that it cannot report how the others end
+    kill(lambda process: process.cmdline() == ["slurmd", "-N", node])
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=crashed")  # before anything can report how it ended
     kill(lambda process: process.cmdline()[:1] == [f"slurmstepd: [{job}.batch]"])
     kill(lambda process: process.environ().get("SLURM_JOB_ID") == job)
-    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=crashed")
 
 
 def mend(node: str) -> None:
