@@ -51,6 +51,14 @@ def test_another_organ_concerns_no_shard_and_another_patient_only_splits(tmp_pat
     assert before.task_digest("task0", PATIENT_COLUMNS) != after.task_digest("task0", PATIENT_COLUMNS)
 
 
+def test_a_slide_to_pretrain_on_concerns_its_shard_where_only_those_are_stored(tmp_path: Path) -> None:
+    flagged = SLIDES.assign(pretrain=["false"] + ["true"] * 39)
+    read = {**values("demo.yaml")["features"], "source": "slides"}
+    assert changed(jobs(tmp_path), jobs(tmp_path, flagged)) == set()
+    before, after = (jobs(tmp_path, slides, tiles={"store": "pretrain"}, features=read) for slides in (SLIDES, flagged))
+    assert changed(before, after) == {after.slides.set_index("slide")["shard"]["s00"]}
+
+
 def test_a_new_task_leaves_the_others_alone(tmp_path: Path) -> None:
     before, after = jobs(tmp_path), jobs(tmp_path, tasks=2)
     assert before.task_digest("task0", SLIDE_COLUMNS) == after.task_digest("task0", SLIDE_COLUMNS)

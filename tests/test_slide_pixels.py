@@ -1,6 +1,7 @@
 """Features straight from slides beside those of stored tiles, and at coordinates that others made; over drawn slides of several kinds."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from microtome.errors import UserError
 from microtome.features import features
 from microtome.import_coords import import_coords
 from microtome.settings import EncoderSettings
-from microtome.slide_pixels import SlideFile, SlidePixels
+from microtome.slide_pixels import SlideFile, SlidePixels, tile_pixels
 from microtome.slide_tiles import locate
 from microtome.tile_batches import StoredTiles, batches
 from tests.drawn_slides import tissue_like, write_slide
@@ -99,6 +100,15 @@ def test_pixels_from_slides_are_those_that_were_encoded(store: Path) -> None:
     stored, fast, plain = (np.concatenate([b.values for b in batches(slides, 7, 2, lambda x: x.astype(int), r)]) for r in readers)
     assert np.abs(fast - stored).mean() < 1.5
     assert np.abs(fast - plain).mean() < 4  # the DCT scale beside an average of pixels
+
+
+def test_one_tile_is_the_stored_one_or_the_slides(store: Path) -> None:
+    row = next(row for row in pd.read_parquet(store / "catalog.parquet").itertuples() if row.slide == "copied")
+    tiles, file = locate(row, store / "tiles"), SlideFile(Path(row.path), row.tile_px0)
+    unstored = replace(tiles, tar=store / "none.tar")
+    stored, read = (tile_pixels(of, 5, file).astype(int) for of in (tiles, unstored))
+    assert np.abs(stored - read).max() <= 3  # the source's own JPEG, decoded here and by OpenSlide
+    assert np.abs(stored - tile_pixels(unstored, 6, file)).mean() > 3
 
 
 def test_each_thread_reads_with_a_reader_of_its_own_that_is_closed(store: Path) -> None:

@@ -30,7 +30,12 @@ def run(
     folder: Path, slides: dict[str, dict[str, Any]], grid: dict[str, Any] | None = None, max_failed: float = 1.0, **tiles_changes: Any
 ) -> pd.DataFrame:
     """Both rules; the tiles' table, indexed by slide."""
-    sections = {"grid": {**GRID, **(grid or {})}, "tissue": {"min_component_tiles": 2}, "tiles": tiles_changes}
+    sections = {
+        "grid": {**GRID, **(grid or {})},
+        "tissue": {"min_component_tiles": 2},
+        "tiles": tiles_changes,
+        "features": {"source": "slides"},
+    }
     cohort = write_cohort(folder / "slides.parquet", slides)
     tissue(cohort, "0", folder / "tissue" / "0", folder / "tissue" / "0.parquet", 1.0, tissue_settings(**sections), 1)
     return make_tiles(folder, tiles_settings(**sections), max_failed)
@@ -235,3 +240,30 @@ print([line for line in Path("/proc/self/status").read_text().splitlines() if li
     index = read_rows(tmp_path / "a.arrow").to_pandas()
     assert 15 < len(index) < 81
     assert index["x_px0"].between(200 * 512 - 512, 200 * 512 + 4096).all()
+
+
+def test_slides_that_are_only_evaluated_need_no_store(tmp_path: Path) -> None:
+    """Their index has the same places; what is stored of the others stays as it is, both ways."""
+    slides = {
+        name: {"path": str(write_slide(tmp_path / f"{name}.tiff", tissue_like(900, 700), 0.25)), "pretrain": name == "a"} for name in "ab"
+    }
+    stored = run(tmp_path, slides)
+    places, tar = index_of(tmp_path), tmp_path / "tiles" / "0" / "a.tar"
+    written = tar.stat().st_mtime_ns
+    made = run(tmp_path, slides, store="pretrain")
+    index = index_of(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "tiles" / "0").glob("*.tar")) == ["a.tar"]
+    assert made["bytes"].tolist() == [stored["bytes"]["a"], 0]
+    same = ["slide_row", "x_px0", "y_px0", "tissue_fraction"]
+    pd.testing.assert_frame_equal(index[same], places[same])
+    of_b = index[index["slide_row"] == 1]
+    assert len(of_b) == made["tiles"]["b"] > 3
+    assert (of_b[["offset_b", "size_b"]] == 0).all(axis=None)
+    limited = run(tmp_path, slides, store="pretrain", min_intensity_sd=12.0)
+    assert limited[["tiles", "dropped"]].nunique().eq(1).all(), "limits of quality hold for both slides, which are alike"
+    assert limited["dropped"]["b"] > 0
+    assert tar.stat().st_mtime_ns != written
+    run(tmp_path, slides, store="pretrain")
+    written = tar.stat().st_mtime_ns
+    pd.testing.assert_frame_equal(run(tmp_path, slides), stored)
+    assert tar.stat().st_mtime_ns == written, "a slide that was stored already is not made again"

@@ -24,8 +24,10 @@ SMALL = {"grid": {"tile_px": 64}, "tissue": {"min_component_tiles": 3}}
 
 
 def write_cohort(path: Path, slides: dict[str, dict[str, Any]]) -> Path:
-    rows = [{"slide": slide, "shard": "0", "mpp": np.nan, "mask": None, **values} for slide, values in sorted(slides.items())]
-    pd.DataFrame(rows, columns=["slide", "path", "mpp", "mask", "shard"]).astype({"mpp": float, "shard": str}).to_parquet(path)
+    rows = [
+        {"slide": slide, "shard": "0", "mpp": np.nan, "mask": None, "pretrain": True, **values} for slide, values in sorted(slides.items())
+    ]
+    pd.DataFrame(rows, columns=["slide", "path", "mpp", "mask", "pretrain", "shard"]).astype({"mpp": float, "shard": str}).to_parquet(path)
     return path
 
 

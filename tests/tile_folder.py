@@ -17,7 +17,8 @@ def slide_table(organs: dict[str, list[int]], shards: int = 3, **columns: Any) -
     counts = [(organ, tiles) for organ, all_tiles in organs.items() for tiles in all_tiles]
     slides = [f"slide{number:03d}" for number in range(len(counts))]
     table = pd.DataFrame(counts, columns=["organ", "tiles"]).assign(slide=slides, patient=[f"p{slide}" for slide in slides], case=None)
-    table = table.assign(pretrain=True, status="ok", shard=[f"{number % shards}" for number in range(len(counts))], tile_px=32)
+    table = table.assign(pretrain=True, status="ok", shard=[f"{number % shards}" for number in range(len(counts))])
+    table = table.assign(path="", tile_px=32, tile_px0=32.0)
     return table.assign(**columns)
 
 

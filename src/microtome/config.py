@@ -65,6 +65,7 @@ class Tiles(Section):
     """Which tiles are kept and how they are stored."""
 
     version: int
+    store: Literal["all", "pretrain"]
     min_tissue_fraction: Fraction
     min_sharpness: Annotated[float, Field(ge=0)]
     min_intensity_sd: Annotated[float, Field(ge=0)]
@@ -248,6 +249,8 @@ class Config(Section):
             _at_most(f"pretrain.runs.{name}.pseudo_epochs", run.pseudo_epochs, "schedule.pseudo_epochs", self.schedule.pseudo_epochs)
             _at_most(f"pretrain.runs.{name}.pseudo_epochs", run.pseudo_epochs, "its schedule_epochs", run.schedule_epochs)
             _at_most(f"pretrain.runs.{name}.global_batch", run.global_batch, "schedule.tiles", self.schedule.tiles)
+        if self.tiles.store != "all" and self.features.source != "slides":
+            raise ValueError("features.source: found tiles beside tiles.store: pretrain, expected slides: not all tiles are stored")
         if self.features.coords is not None and self.features.source != "slides":
             raise ValueError(
                 f"features.source: found tiles beside coords: {self.features.coords}, expected slides: no tiles are stored there"

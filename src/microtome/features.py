@@ -90,8 +90,8 @@ def _checked(features: NDArray[Any], settings: EncoderSettings) -> NDArray[Any] 
     return features if np.isfinite(features).all() else f"features are NaN or infinite: {remedy}"
 
 
-def _reader(rows: pd.DataFrame, settings: EncoderSettings) -> tuple[dict[str, SlideFile], Callable[[], TileReader]]:
-    """The slides' files where tiles are read from them, and what reads tiles."""
+def reader_of(rows: pd.DataFrame, settings: EncoderSettings) -> tuple[dict[str, SlideFile], Callable[[], TileReader]]:
+    """The files of the slides in `rows` (slide, path, tile_px0) where tiles are read from them, and what reads tiles."""
     if settings.source == "tiles":
         return {}, StoredTiles
     sides_px0 = rows["tile_px0"].tolist()
@@ -105,7 +105,7 @@ def _write_missing(
     """Make the features that are not there. Returns for each slide of `rows` the dimension of its features, or why it has none."""
     weights, todo = weights_digest(encoder), []
     outcome: dict[str, int | str] = {}
-    files, reader = _reader(rows, settings)
+    files, reader = reader_of(rows, settings)
     for row in rows.itertuples():
         where = locate(row, tiles)
         made_from = digest(settings, weights, where, files.get(where.slide))

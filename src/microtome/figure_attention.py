@@ -4,7 +4,6 @@ Of all encoders (a run stands for itself with its last checkpoint) that with the
 `attended.chosen`. Every slide has the same scale of colours.
 """
 
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,15 @@ from microtome.atomic import write_text
 from microtome.attended import SHOWN, Attended, best_encoder, chosen, drawn, with_tiles
 from microtome.command_line import run
 from microtome.figure_style import DPI, TWO_COLUMNS_MM, save, style
-from microtome.schedule_file import ScheduledTile
 from microtome.settings import AttentionSettings
 from microtome.slide_map import outline, painted, part_of, picture, scale_bar, through
-from microtome.slide_pixels import SlideFile, SlidePixels
+from microtome.slide_pixels import SlideFile, tile_pixels
 from microtome.slides import Rgb8, SlideError
-from microtome.tile_files import read_image
 from microtome.tile_sheet import GAP_PX, LINE_PX, axes_at, enlargement, fitted, frame, page, put, write
 
 ACROSS = int(SHOWN**0.5)  # tiles are shown in squares
 FRAME_PX = 4
+GONE = 230  # grey of a tile that cannot be shown
 MOST, LEAST = "#D55E00", "#0072B2"  # of figure_style.COLOURS
 COLOURS = "viridis"  # perceptually uniform, and read by the colour-blind
 PAGE_PX = TWO_COLUMNS_MM / 25.4 * DPI
@@ -79,15 +77,12 @@ def draw_tiles(figure: Figure, slide: Attended, left_px: int, top_px: int, facto
 
 
 def tile_image(slide: Attended, tile: int) -> Rgb8:
-    """The pixels of a slide's tile: the stored one, else the slide's, and white where that is gone, too."""
-    tiles, about = slide.tiles, slide.about
-    if tiles.tar.is_file():
-        return read_image(ScheduledTile(str(tiles.tar), tile, int(tiles.offset_b[tile]), int(tiles.size_b[tile])), tiles.tile_px)
-    image = np.full((tiles.tile_px, tiles.tile_px, 3), 255, np.uint8)
-    files = {tiles.slide: SlideFile(Path(about.path), about.tile_px0)}
-    with closing(SlidePixels(files, fast_path=False)) as pixels, suppress(SlideError):  # which the map states already
-        pixels.read_into(image, tiles, tile)
-    return image
+    """The pixels of a slide's tile; grey where it was not stored and the slide is gone, which stands beside."""
+    file = SlideFile(Path(str(slide.about.path)), float(slide.about.tile_px0))
+    try:
+        return tile_pixels(slide.tiles, tile, file)
+    except SlideError:
+        return np.full((slide.tiles.tile_px, slide.tiles.tile_px, 3), GONE, np.uint8)
 
 
 def colour_bar(figure: Figure, scale: LogNorm, left_px: int, top_px: int, wide_px: int) -> None:

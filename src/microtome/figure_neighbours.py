@@ -17,8 +17,9 @@ from microtome.command_line import run
 from microtome.errors import UserError
 from microtome.feature_quality import judged_labels
 from microtome.figure_style import DPI, TWO_COLUMNS_MM, save, style
-from microtome.schedule_file import ScheduledTile
-from microtome.tile_files import read_image
+from microtome.slide_pixels import SlideFile, tile_pixels
+from microtome.slide_tiles import SlideTiles
+from microtome.slides import Rgb8
 from microtome.tile_sheet import GAP_PX, LINE_PX, enlargement, fitted, frame, page, put, write
 
 QUERIES = 20  # stream of random numbers: the second number of a seed
@@ -97,8 +98,10 @@ def draw(table: pd.DataFrame, images: list[NDArray[np.uint8]], title: str) -> Fi
     return figure
 
 
-def _address(row: "pd.Series[Any]", tiles: Path) -> ScheduledTile:
-    return ScheduledTile(str(tiles / row["shard"] / f"{row['slide']}.tar"), int(row["tile"]), int(row["offset_b"]), int(row["size_b"]))
+def _image(row: "pd.Series[Any]", tiles: Path) -> Rgb8:
+    place, tar = row[["x_px0", "y_px0"]].to_numpy(np.int64)[None], tiles / row["shard"] / f"{row['slide']}.tar"
+    where = SlideTiles(row["slide"], tar, int(row["tile_px"]), place, np.array([row["offset_b"]]), np.array([row["size_b"]], np.int32))
+    return tile_pixels(where, 0, SlideFile(Path(str(row["path"])), float(row["tile_px0"])))
 
 
 def figure_neighbours(
@@ -116,7 +119,7 @@ def figure_neighbours(
     found = table[table["rank"] > 0]
     of_organ = f"{found['same_organ'].sum()} of {len(found)} neighbours are of the query's organ"
     title = f"{label}: {of_organ}, {by_chance(drawn, asked) * len(found):.1f} by chance"
-    images = [read_image(_address(row, tiles), int(row["tile_px"])) for _, row in table.iterrows()]
+    images = [_image(row, tiles) for _, row in table.iterrows()]
     save(draw(table, images, title), pdf, png)
     shown = ["query", "rank", "slide", "tile", "organ", "patient", "x_px0", "y_px0", "similarity", "same_organ"]
     write_text(csv, table[shown].to_csv(index=False, float_format="%.6g"))

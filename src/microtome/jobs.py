@@ -47,7 +47,7 @@ class Jobs:
         self.encoders = dict(_encoders(config))
         self.with_nulls = dict(_with_nulls(self.encoders))
         self._weight_files = {n: _weight_files(n, e) for n, e in config.features.encoders.items() if isinstance(e, TimmEncoder)}
-        self._digests = digests(self.slides, SLIDE_COLUMNS)
+        self._digests = digests(self.slides, SLIDE_COLUMNS if config.tiles.store == "all" else [*SLIDE_COLUMNS, "pretrain"])
 
     def _task_slides(self, table: Path) -> pd.DataFrame:
         task = with_patients(table, read_task(table), self.slides)
@@ -55,7 +55,7 @@ class Jobs:
         return slides.assign(shard=[shard_of(slide, self.config.features.shards) for slide in slides["slide"]])
 
     def slides_digest(self, shard: str) -> str:
-        """Changes when a slide of the shard is added, removed, moved, or given another µm/px or mask."""
+        """Changes when a slide of the shard is added, removed, moved, given another µm/px or mask, or is to be stored or no longer."""
         return self._digests.get(shard, "empty")
 
     @cached_property

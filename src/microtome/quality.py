@@ -4,6 +4,7 @@ The null of a run is its own architecture with the random weights that it would 
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from microtome.config import RunEncoder
 from microtome.encoders import TileEncoder, load_encoder
 from microtome.errors import UserError
 from microtome.feature_quality import judged_labels, knn_accuracy, odcorr
-from microtome.features import encode
+from microtome.features import encode, reader_of
 from microtome.pretrain import build_algorithm
 from microtome.settings import EncoderSettings, PretrainSettings
 from microtome.slide_tiles import SlideTiles
+from microtome.tile_batches import TileReader
 from microtome.training_schedules import Length
 
 DIGITS = "%.6g"
@@ -52,14 +54,16 @@ def slides_of(sample: pd.DataFrame, tiles: Path) -> list[SlideTiles]:
     return found
 
 
-def features_of(encoder: TileEncoder, slides: list[SlideTiles], settings: EncoderSettings, batch: int, workers: int) -> NDArray[Any]:
+def features_of(
+    encoder: TileEncoder, slides: list[SlideTiles], settings: EncoderSettings, batch: int, workers: int, reader: Callable[[], TileReader]
+) -> NDArray[Any]:
     """Features [tiles of the sample, d], in its order.
 
     Raises:
         UserError: a tile cannot be read, or has features that are NaN or infinite.
     """
     parts = []
-    for number, values in encode(encoder, slides, settings, batch, workers):
+    for number, values in encode(encoder, slides, settings, batch, workers, reader):
         if isinstance(values, str):
             remedy = "If its tiles were made again since the sample was drawn, raise quality.version."
             raise UserError(f"The sample's tiles of slide {slides[number].slide} have no features: {values} {remedy}")
@@ -107,7 +111,8 @@ def quality(
     torch.set_num_threads(1)  # of each worker
     drawn = pd.read_parquet(sample)
     encoder = untrained_encoder(settings, untrained) if untrained else load_encoder(settings, weights)
-    made = features_of(encoder, slides_of(drawn, tiles), settings, batch, workers)
+    _, reader = reader_of(drawn.drop_duplicates("slide"), settings)
+    made = features_of(encoder, slides_of(drawn, tiles), settings, batch, workers, reader)
     with atomic_path(features) as part, h5py.File(part, "w") as file:
         file["features"] = made
     torch.set_num_threads(workers)

@@ -21,7 +21,7 @@ from microtome.settings import QualitySampleSettings
 from microtome.slide_tiles import locate
 
 SLIDES, TILES = 10, 11  # streams of random numbers: the second number of a seed
-COLUMNS = ["slide", "organ", "patient", "shard", "tile_px", "organ_slides"]
+COLUMNS = ["slide", "organ", "patient", "shard", "path", "tile_px", "tile_px0", "organ_slides"]
 
 
 def sampled_slides(catalog: pd.DataFrame, settings: QualitySampleSettings) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Tiles read from the slides themselves, at the places of a tile index: by the same reader as the rule `tiles`, without a JPEG between."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from microtome.grid import TileGrid
 from microtome.planes import resized
 from microtome.slide_tiles import SlideTiles
-from microtome.slides import open_slide
+from microtome.slides import Rgb8, open_slide
+from microtome.tile_batches import StoredTiles, TileReader
 from microtome.tile_source import cutting_plane
 
 
@@ -56,3 +57,16 @@ class SlidePixels:
         """Close the slide."""
         self._slide = ""
         self._opened.close()
+
+
+def tile_pixels(tiles: SlideTiles, row: int, file: SlideFile) -> Rgb8:
+    """The pixels of one tile [tile_px, tile_px, 3]: the stored ones, or the slide's where the tile was not stored.
+
+    Raises:
+        UserError, SlideError: it cannot be read.
+    """
+    image = np.empty((tiles.tile_px, tiles.tile_px, 3), np.uint8)
+    reader: TileReader = StoredTiles() if tiles.tar.is_file() else SlidePixels({tiles.slide: file}, fast_path=False)
+    with closing(reader):
+        reader.read_into(image, tiles, row)
+    return image

@@ -22,7 +22,7 @@ from microtome.masks import rasterise, read_geojson
 from microtome.settings import TilesSettings
 from microtome.slides import open_slide
 from microtome.tile_index import TileRows, write_index
-from microtome.tile_source import Place, TileSource, tile_source
+from microtome.tile_source import UNMEASURED, Place, TileSource, tile_source
 from microtome.tile_tar import TileTar, tile_name
 from microtome.tissue import slides_of_shard, write_table
 from microtome.tissue_mask import tile_fraction
@@ -49,8 +49,12 @@ ANY = 1e-9  # the least fraction that is tissue at all
 SUFFIXES = (".tar", ".arrow")
 
 
-def make_tiles(slide: str, path: Path, mpp: float, subpixels: int, mask_file: Path, folder: Path, settings: TilesSettings) -> Row:
+def make_tiles(
+    slide: str, path: Path, mpp: float, subpixels: int, mask_file: Path, stored: bool, folder: Path, settings: TilesSettings
+) -> Row:
     """Write a slide's tar and tile rows; returns its row of `SCHEMA`. `subpixels` is the mask's resolution: pixels along a tile's side.
+
+    Of a slide that is not `stored` there is no tar: its tile rows are places alone (size 0), and only limits of quality read its pixels.
 
     Raises:
         SlideError: the slide, or a place on it, cannot be read.
@@ -60,7 +64,10 @@ def make_tiles(slide: str, path: Path, mpp: float, subpixels: int, mask_file: Pa
         fraction = tissue_fraction(mask_file, places, subpixels)
         wanted = [(row, column) for row, column in np.argwhere(fraction >= max(settings.tiles.min_tissue_fraction, ANY)).tolist()]
         source, note = tile_source(opened, file.fileno(), places, wanted, settings)
-        rows, size_b = _store(slide, source, wanted, fraction, folder)
+        if stored:
+            rows, size_b = _store(slide, source, wanted, fraction, folder)
+        else:
+            rows, size_b = _note_places(slide, source, wanted, fraction, folder, settings), 0
     row: Row = {"tiles": len(rows), "dropped": len(wanted) - len(rows), "bytes": size_b, "reader": source.reader, "reader_note": note}
     row |= {"mpp_requested": settings.grid.mpp, "mpp": source.cut.side_px * source.plane.downsample * mpp / settings.grid.tile_px}
     row |= {"tile_px": settings.grid.tile_px, "tile_px0": places.tile_px0, "shift_px0": source.cut.shift_px0}
@@ -82,8 +89,8 @@ def tissue_fraction(mask_file: Path, places: TileGrid, subpixels: int) -> NDArra
 
 def _store(slide: str, source: TileSource, wanted: Sequence[Place], fraction: NDArray[np.float32], folder: Path) -> tuple[TileRows, int]:
     """Store the wanted tiles, row by row of the grid; returns their rows and the tar's bytes."""
-    rows, fractions, downsample = TileRows(), fraction.tolist(), source.plane.downsample
-    x_px0, y_px0 = ([round(origin * downsample) for origin in origins] for origins in (source.cut.x_px, source.cut.y_px))
+    rows, fractions = TileRows(), fraction.tolist()
+    x_px0, y_px0 = _origins_px0(source)
     with TileTar(folder / f"{slide}.tar") as tar:
         for place in wanted:
             tile = source.tile(place)
@@ -93,6 +100,29 @@ def _store(slide: str, source: TileSource, wanted: Sequence[Place], fraction: ND
                 rows.add(x_px0[column], y_px0[row], offset_b, len(jpeg), fractions[row][column], *quality)
     rows.write(folder / f"{slide}.arrow")
     return rows, tar.size_b
+
+
+def _note_places(
+    slide: str, source: TileSource, wanted: Sequence[Place], fraction: NDArray[np.float32], folder: Path, settings: TilesSettings
+) -> TileRows:
+    """The rows of the wanted tiles, none of which is stored."""
+    rows, fractions = TileRows(), fraction.tolist()
+    limited = settings.tiles.min_sharpness > 0 or settings.tiles.min_intensity_sd > 0
+    x_px0, y_px0 = _origins_px0(source)
+    for place in wanted:
+        tile = source.tile(place) if limited else (b"", UNMEASURED)
+        if tile is not None:
+            row, column = place
+            rows.add(x_px0[column], y_px0[row], 0, 0, fractions[row][column], *tile[1])
+    (folder / f"{slide}.tar").unlink(missing_ok=True)
+    rows.write(folder / f"{slide}.arrow")
+    return rows
+
+
+def _origins_px0(source: TileSource) -> tuple[list[int], list[int]]:
+    """Where each column and row of tiles begins, in level-0 pixels."""
+    downsample = source.plane.downsample
+    return [round(x_px * downsample) for x_px in source.cut.x_px], [round(y_px * downsample) for y_px in source.cut.y_px]
 
 
 def tiles(
@@ -108,7 +138,7 @@ def tiles(
     workers: int,
 ) -> None:
     """Make the tiles of every slide of a shard."""
-    found = pd.read_parquet(tissue).merge(slides_of_shard(slides, shard)[["slide", "path"]], on="slide", validate="1:1")
+    found = pd.read_parquet(tissue).merge(slides_of_shard(slides, shard)[["slide", "path", "pretrain"]], on="slide", validate="1:1")
     jobs = [_job(slide, masks, folder, settings) for _, slide in found[found["status"] == "ok"].iterrows()]
     made = {row["slide"]: row for row in attempt_all(jobs, folder, workers, f"tiles {shard}")}
     rows = [made.get(slide.slide, {"slide": slide.slide, "status": slide.status, "reason": slide.reason}) for slide in found.itertuples()]
@@ -123,14 +153,18 @@ def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSett
     name, path, mask_file = str(slide["slide"]), Path(str(slide["path"])), masks / f"{slide['slide']}.geojson"
     mpp, subpixels = float(slide["mpp"]), int(slide["subpixels"])
     mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16]
+    stored = settings.tiles.store == "all" or bool(slide["pretrain"])
+    as_stored = settings.model_copy(update={"tiles": settings.tiles.model_copy(update={"store": "all"})})
     inputs = {
-        "settings": digest(settings),
+        "settings": digest(as_stored),  # what is stored of other slides does not change this one
+        "stored": stored,
         "source": source_of(path, settings.reader.checksum),
         "mask": mask_digest,
         "mpp": mpp,
         "subpixels": subpixels,
     }
-    return SlideJob(name, folder, inputs, SUFFIXES, partial(make_tiles, name, path, mpp, subpixels, mask_file, folder, settings))
+    make = partial(make_tiles, name, path, mpp, subpixels, mask_file, stored, folder, settings)
+    return SlideJob(name, folder, inputs, SUFFIXES if stored else SUFFIXES[1:], make)
 
 
 def _with_first_rows(rows: list[Row]) -> list[Row]:
