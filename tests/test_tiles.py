@@ -230,7 +230,7 @@ from microtome.tissue import find_tissue
 from tests.stage_settings import tiles_settings, tissue_settings
 folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / "a.tiff"
 row = find_tissue("a", path, None, None, folder, tissue_settings())
-print(make_tiles("a", path, row["mpp"], row["subpixels"], folder / "a.geojson", folder, tiles_settings())["reader"])
+print(make_tiles("a", path, row["mpp"], row["subpixels"], folder / "a.geojson", True, folder, tiles_settings())["reader"])
 print([line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")][0].split()[1])
 """
     command = [sys.executable, "-c", script, str(tmp_path)]

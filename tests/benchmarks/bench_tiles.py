@@ -51,7 +51,7 @@ def ours(path: Path, mpp: float, folder: Path, side_px0: int = SIDE_PX0) -> floa
     mask_file.write_text(geojson(np.ones((tiles_a_side * 4, tiles_a_side * 4), bool), (side_px0 / tiles_a_side / 4,) * 2))
     (folder / "slide.tar").unlink(missing_ok=True)  # of the repeat before: a rename would spend time on freeing it
     start = time.process_time()
-    made = make_tiles("slide", path, mpp, 4, mask_file, folder, SETTINGS)
+    made = make_tiles("slide", path, mpp, 4, mask_file, True, folder, SETTINGS)
     assert made["reader"] in ("jpeg", "copy"), made
     return float(made["tiles"]) / (time.process_time() - start)
 
