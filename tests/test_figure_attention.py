@@ -1,7 +1,6 @@
 """The figure of a task's attention: one scale about 1, the tiles' own pixels, readable, and made where a slide is gone."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
