@@ -8,7 +8,8 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from microtome.config import Config, RunEncoder, load_config
+from microtome.config import Config, load_config
+from microtome.encoder_config import RunEncoder
 from microtome.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "config"

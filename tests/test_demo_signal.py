@@ -11,9 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from microtome.bags import Bags
-from microtome.config import TimmEncoder
 from microtome.demo import plan
 from microtome.drawn_slide import draw_slide
+from microtome.encoder_config import TimmEncoder
 from microtome.encoders import load_encoder
 from microtome.gma_training import Split
 from microtome.settings import EncoderSettings

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from microtome.config import RunEncoder, TimmEncoder
+from microtome.encoder_config import RunEncoder, TimmEncoder
 from microtome.errors import UserError
 from microtome.features import features
 from microtome.settings import EncoderSettings

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from microtome.config import QualitySample
+from microtome.encoder_config import QualitySample
 from microtome.errors import UserError
 from microtome.quality_sample import quality_sample, sampled_rows
 from microtome.settings import QualitySampleSettings

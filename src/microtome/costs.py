@@ -8,7 +8,8 @@ A GPU's rate follows from the published runs (Campanella et al. 2023, on A100-40
 import re
 from dataclasses import dataclass
 
-from microtome.config import Encoder, Gma, RunEncoder
+from microtome.config import Gma
+from microtome.encoder_config import Encoder, RunEncoder
 from microtome.recipes import Mae, Recipe
 
 PUBLISHED_TILES_A_SLIDE = 3.25e9 / 423_563  # 7,673

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from microtome.config import RunEncoder, TimmEncoder
+from microtome.encoder_config import RunEncoder, TimmEncoder
 from microtome.errors import UserError
 from microtome.settings import EncoderSettings
 from microtome.vision_models import backbone

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from microtome.cohort import digests, read_slides, select, shard_name, shard_of
-from microtome.config import WEIGHT_FILES, Config, Encoder, RunEncoder, TimmEncoder
+from microtome.config import Config
+from microtome.encoder_config import WEIGHT_FILES, Encoder, RunEncoder, TimmEncoder
 from microtome.errors import UserError
 from microtome.runs import base_name, last_checkpoints, pseudo_epoch_of
 from microtome.settings import (

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from microtome.cohort import read_slides, select
-from microtome.config import HUB, Config, TimmEncoder
+from microtome.config import Config
+from microtome.encoder_config import HUB, TimmEncoder
 from microtome.errors import UserError
 from microtome.findings import Finding, Level, some
 from microtome.plan import uneven

@@ -18,7 +18,7 @@ from microtome.atomic import atomic_path, write_text
 from microtome.checkpoint import save_encoder
 from microtome.collapse import rankme
 from microtome.command_line import run
-from microtome.config import RunEncoder
+from microtome.encoder_config import RunEncoder
 from microtome.encoders import TileEncoder, load_encoder
 from microtome.errors import UserError
 from microtome.feature_quality import judged_labels, knn_accuracy, odcorr

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from microtome.config import Cohort, Encoder, Figures, Gma, Grid, QualitySample, Reader, Schedule, Splits, Task, Tiles, Tissue
+from microtome.config import Cohort, Figures, Gma, Grid, Reader, Schedule, Splits, Task, Tiles, Tissue
+from microtome.encoder_config import Encoder, QualitySample
 from microtome.recipes import Recipe, RunRecipe
 from microtome.section import Section
 
