@@ -96,6 +96,8 @@ class Trial:
         self.patch("ledger.py", "", SLOW.format(name="attempt", owner=""))
         self.patch("pseudo_epoch.py", "", SLOW.format(name="_train_on", owner="PseudoEpoch."))
         self.slow_s = slow_s
+        self.before: set[str] = set()  # jobs of an earlier test session in a folder of this name
+        self.before = {job.job for job in self.queue()}
 
     def patch(self, module: str, old: str, new: str) -> None:
         """Replace `old` in a module of the checkout, or add to its end where `old` is empty."""
@@ -137,7 +139,7 @@ class Trial:
         return [
             Queued(job, state, node, name if comment in ("", "(null)") else comment)
             for job, state, node, folder, comment, name in rows
-            if folder == str(self.folder)
+            if folder == str(self.folder) and job not in self.before
         ]
 
     def alive(self, what: str = "") -> list[Queued]:
