@@ -82,9 +82,9 @@ def test_queueing_by_hand(config: Config, slurm: Profile) -> None:
     assert hours_a_job(stages["tiles"], slurm) == pytest.approx(600e12 / 5e9 / 3600 * 200 / 1024)  # storage is the limit, not 16 cores
     dino = stages["pretrain dino_vits16"]
     assert waves(dino, slurm) == 25
-    assert elapsed_h(dino, slurm) == pytest.approx(1.625e9 / (89 * 16) / 3600)  # 2 nodes x 8 GPUs
+    assert elapsed_h(dino, slurm) == pytest.approx(1.625e9 / (89 * 24) / 3600)  # 3 nodes x 8 GPUs
     line = row(dino, slurm, 8)
-    assert (line["GPU h"], line["node h"], line["one job"], line["limit"]) == ("5,072", "634", "2 x 8 GPUs", "48")
+    assert (line["GPU h"], line["node h"], line["one job"], line["limit"]) == ("5,072", "634", "3 x 8 GPUs", "48")
 
 
 def test_the_text_says_what_it_assumes_and_what_will_not_do(config: Config, slurm: Profile) -> None:
@@ -103,11 +103,11 @@ def test_the_text_says_what_it_assumes_and_what_will_not_do(config: Config, slur
 def test_a_limit_that_is_too_short(config: Config, tmp_path: Path) -> None:
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     profile["set-resources"]["tiles"]["runtime"] = 60
-    profile["set-resources"]["pretrain"]["runtime"] = "600 * attempt"
+    profile["set-resources"]["pretrain"]["runtime"] = "400 * attempt"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(profile))
     printed = text(config, PUBLISHED, Profile(tmp_path))
     assert "tiles: 7 h a job, limit 1 h: raise `runtime` of tiles, or have more shards." in printed
-    assert "pretrain dino_vits16: 13 h a pseudo-epoch, limit 10 h: requeued" in printed
+    assert "pretrain dino_vits16: 8 h a pseudo-epoch, limit 7 h: requeued" in printed
 
 
 def test_tables_and_the_catalog_are_taken_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
