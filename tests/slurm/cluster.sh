@@ -177,9 +177,17 @@ accounting() { # on, off
   start_slurm
 }
 
+end_leftovers() { # without cgroups Slurm does not find a cancelled job's process whose parent ended before it
+  [ -d "$STATE" ] || return 0
+  for environment in /proc/[0-9]*/environ; do
+    if tr '\0' '\n' 2>/dev/null <"$environment" | grep -qx SLURM_CLUSTER_NAME=test; then kill -9 "$(basename "$(dirname "$environment")")" 2>/dev/null || true; fi
+  done
+}
+
 down() {
   scancel --user root 2>/dev/null || true
   for pid in "$STATE"/run/slurmd.*.pid "$STATE/run/slurmctld.pid" "$STATE/run/slurmdbd.pid" "$STATE/run/mariadbd.pid" /run/munge/munged.pid; do stop "$pid"; done
+  end_leftovers
   rm -rf "$STATE" /etc/slurm/slurm.conf /etc/slurm/slurmdbd.conf /etc/slurm/gres.conf
   local hosts; hosts=$(sed '/# microtome-slurm begin/,/# microtome-slurm end/d' /etc/hosts); printf '%s\n' "$hosts" >/etc/hosts
 }
