@@ -12,6 +12,7 @@ from tests.checkout import Checkout
 GROUPS = {"cluster": "slurm", "checkout": "workflow"}
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def group(item: pytest.Item) -> int:
         found = [name for fixture, name in GROUPS.items() if fixture in getattr(item, "fixturenames", ())]

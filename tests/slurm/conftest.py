@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,20 @@ def fit_to_one_machine(profile: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def slurm_checkout(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The project, after `snakemake --profile slurm all` with config/test.yaml."""
+def run_of_all(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Future[Checkout]"]:
+    """`snakemake --profile slurm all` with config/test.yaml, under way: other trials go on beside it, as on any cluster."""
     checkout = Checkout(tmp_path_factory.mktemp("slurm"), profile="slurm")
     fit_to_one_machine(checkout.folder / "profiles" / "slurm" / "config.yaml")
-    checkout.snakemake("all")
-    return checkout
+
+    def run() -> Checkout:
+        checkout.snakemake("all")
+        return checkout
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(run)
+
+
+@pytest.fixture(scope="session")
+def slurm_checkout(run_of_all: "Future[Checkout]") -> Checkout:
+    """The project, after that run."""
+    return run_of_all.result()

@@ -17,6 +17,7 @@ import torch
 from microtome.checkpoint import load_state
 from microtome.slurm_launch import wait_for
 from microtome.slurm_queue import state
+from tests.checkout import Checkout
 from tests.slurm.trial import HELD_S, PRETRAIN, RULES, TISSUE, Run, Trial, crash, mend, slurm, until
 from tests.training import SILENT, flags, small_settings
 
@@ -293,7 +294,7 @@ TROUBLES: list[Callable[[Path, Path], None]] = [
 
 
 @pytest.fixture(scope="module")
-def trials(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, "Future[None]"]]:
+def trials(run_of_all: "Future[Checkout]", prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, "Future[None]"]]:
     folder = tmp_path_factory.mktemp("trials")
     with ThreadPoolExecutor(len(TROUBLES)) as pool:
         yield {trouble.__name__: pool.submit(trouble, folder / trouble.__name__, prepared) for trouble in TROUBLES}
