@@ -46,7 +46,7 @@ check: $(INSTALLED) ## format, lint and types
 	snakemake --lint
 
 test: check ## all checks and all tests
-	pytest tests --numprocesses 3 --dist loadgroup
+	pytest tests --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 bench: $(INSTALLED) ## measure, beside the obvious alternative on the same input: benchmarks/bench.json
 	python -m tests.benchmarks

@@ -5,22 +5,31 @@ import shutil
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.checkout import Checkout
 
-# Tests that share a checkout or the cluster stay on one of pytest-xdist's workers, and start first: they take longest.
-GROUPS = {"cluster": "slurm", "checkout": "workflow"}
+# Tests of a file stay on one of pytest-xdist's workers, and these files on one together: they share the cluster, or a checkout that
+# they change. They start first, because they take longest.
+TOGETHER = {"tests/slurm/": "the cluster", "tests/test_workflow.py": "the checkout", "tests/test_readme.py": "the checkout"}
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
+def group(test: str) -> str:
+    """What the tests of one worker have in common: a group of files, or their file."""
+    return next((name for start, name in TOGETHER.items() if test.startswith(start)), test.split("::")[0])
+
+
+class ByGroup(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def group(item: pytest.Item) -> int:
-        found = [name for fixture, name in GROUPS.items() if fixture in getattr(item, "fixturenames", ())]
-        for name in found[:1]:
-            item.add_marker(pytest.mark.xdist_group(name))
-        return list(GROUPS.values()).index(found[0]) if found else len(GROUPS)
-
-    items.sort(key=group)
+    items.sort(key=lambda item: [*TOGETHER.values(), group(item.nodeid)].index(group(item.nodeid)))
 
 
 @pytest.fixture(scope="session")
