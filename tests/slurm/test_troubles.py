@@ -18,7 +18,7 @@ from microtome.checkpoint import load_state
 from microtome.slurm_launch import wait_for
 from microtome.slurm_queue import state
 from tests.checkout import Checkout
-from tests.slurm.trial import HELD_S, PRETRAIN, RULES, TISSUE, Run, Trial, crash, mend, slurm, until
+from tests.slurm.trial import HELD_S, PRETRAIN, RULES, TISSUE, Run, Trial, crash, slurm, until
 from tests.training import SILENT, flags, small_settings
 
 
@@ -132,13 +132,10 @@ def node_down(folder: Path, prepared: Path) -> None:
     trial = Trial(folder, prepared, slow_s=1, slurm_partition="failing")
     run = trial.snakemake("--", TISSUE)
     job = trial.at_work()
-    crash(job.node, job.job)
-    try:
-        until(lambda: any(other.node not in ("", job.node) for other in trial.alive()), "the job on another node")
-        trial.slow_s = 0
-        assert run.end() == 0, run.said
-    finally:
-        mend(job.node)
+    crash(job.node, job.job)  # for good
+    until(lambda: any(other.node not in ("", job.node) for other in trial.alive()), "the job on another node")
+    trial.slow_s = 0
+    assert run.end() == 0, run.said
     check_tissue(folder, prepared)
 
 
@@ -183,13 +180,10 @@ def disturbed(folder: Path, prepared: Path) -> None:
     slurm("scontrol", "update", f"jobid={job.job}", "timelimit=20")
     two_more_steps(trial)
     last = slurm("squeue", "--noheader", "--jobs", job.job, "--format", "%B").strip()
-    crash(last, job.job)
-    try:
-        until(lambda: restarts(job.job) == 3, "the job to be requeued after its node went down")
-        trial.slow_s = 0
-        assert launcher.end() == 0, launcher.said
-    finally:
-        mend(last)
+    crash(last, job.job)  # for good: two nodes of the partition are left
+    until(lambda: restarts(job.job) == 3, "the job to be requeued after its node went down")
+    trial.slow_s = 0
+    assert launcher.end() == 0, launcher.said
     assert launcher.said.count("Asked to stop at step") == 2
     losses = [pd.read_csv(folder / run / "curve.csv")["loss"] for run in ("disturbed", "undisturbed")]
     pd.testing.assert_series_equal(losses[0], losses[1], check_exact=True)

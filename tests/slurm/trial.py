@@ -64,12 +64,6 @@ def crash(node: str, job: str) -> None:
     kill(lambda process: process.environ().get("SLURM_JOB_ID") == job)
 
 
-def mend(node: str) -> None:
-    """Bring a node back."""
-    subprocess.run(["slurmd", "-N", node], check=True)
-    until(lambda: "idle" in slurm("sinfo", "--noheader", "--nodes", node, "--format", "%t"), f"{node} to be back")
-
-
 class Queued(NamedTuple):
     """A job as squeue shows it; `what` is its rule and wildcards, or its name."""
 
