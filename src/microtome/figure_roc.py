@@ -17,7 +17,7 @@ from sklearn.metrics import roc_curve
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.figure_style import TWO_COLUMNS_MM, Look, hide_unused, legend_below, looks, new_figure, save, style
+from microtome.figure_style import Look, hide_unused, legend_below, looks, new_figure, panel_grid, save, style
 from microtome.runs import labelled, last_checkpoints
 from microtome.settings import FiguresSettings
 from microtome.statistics import bootstrap_means
@@ -78,9 +78,7 @@ def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     """The figure of the rows of `drawn`."""
     tasks, encoders = list(table["task"].unique()), list(table["encoder"].unique())
     look = looks(list(settings.labels) + [encoder for encoder in encoders if encoder not in settings.labels])
-    columns = min(TASKS_A_ROW, len(tasks))
-    rows = -(-len(tasks) // columns)
-    width_mm = max(TWO_COLUMNS_MM / TASKS_A_ROW * columns, 89)
+    columns, rows, width_mm = panel_grid(len(tasks), TASKS_A_ROW)
     with style():
         figure = new_figure(width_mm, PANEL_MM * rows + 14)
         panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()

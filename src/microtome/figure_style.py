@@ -92,6 +92,12 @@ def legend_below(figure: Figure, handles: Sequence[object], labels: Sequence[str
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.4)  # type: ignore[call-overload]
 
 
+def panel_grid(panels: int, a_row: int) -> tuple[int, int, float]:
+    """Columns, rows and width in mm of a figure of `panels`, at most `a_row` side by side, not narrower than a journal's column."""
+    columns = min(a_row, panels)
+    return columns, -(-panels // columns), max(TWO_COLUMNS_MM / a_row * columns, ONE_COLUMN_MM)
+
+
 def hide_unused(panels: Sequence[Axes], used: int) -> None:
     """Remove the panels of a grid that nothing was drawn in."""
     for panel in panels[used:]:
