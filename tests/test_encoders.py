@@ -62,6 +62,18 @@ def test_the_truncated_resnet_is_the_mean_of_its_third_stage() -> None:
     torch.testing.assert_close(features, stages[0].mean((2, 3)))
 
 
+@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
+def test_the_class_token_alone_is_that_of_all_tokens(model: str) -> None:
+    """Also with layer scale and registers, and of models whose blocks are others."""
+    encoder = load_encoder(settings(timm=model, input_px=224), None)
+    images = encoder.prepare(tiles(2, 224))
+    whole = backbone(model, pretrained=False).eval()
+    for tensor in (*encoder.model.parameters(), *whole.parameters()):
+        tensor.data.normal_(std=0.1, generator=torch.Generator().manual_seed(tensor.numel()))
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder.pool(images), whole.forward_features(images)[:, 0], rtol=1e-5, atol=1e-5)
+
+
 def test_the_preparation_is_the_cards(checkpoint: Path) -> None:
     assert load_encoder(settings(timm="resnet50.tv_in1k", pooling="model"), None).preparation[:2] == (256, 224)
     assert load_encoder(settings(timm="vit_small_patch16_224"), None).preparation == (248, 224, (0.5,) * 3, (0.5,) * 3)

@@ -39,7 +39,7 @@ def test_memory_does_not_grow_with_the_slides(slides: list[SlideTiles]) -> None:
 
     def watch(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         nonlocal most
-        watched = images.view(Watched)
+        watched = images.copy().view(Watched)
         alive.add(watched)
         most = max(most, len(alive))
         return watched
@@ -50,7 +50,7 @@ def test_memory_does_not_grow_with_the_slides(slides: list[SlideTiles]) -> None:
 
 
 def test_a_consumer_that_stops_leaves_nothing_open(slides: list[SlideTiles], tmp_path: Path) -> None:
-    running = batches(slides, 4, 2, lambda images: images)
+    running = batches(slides, 4, 2, np.copy)
     next(running)
     running.close()
     held = [path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()]

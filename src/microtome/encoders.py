@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from microtome.encoder_config import RunEncoder, TimmEncoder
 from microtome.errors import UserError
 from microtome.settings import EncoderSettings
-from microtome.vision_models import backbone
+from microtome.vision_models import backbone, only_class_token
 
 CROP_FRACTION = 0.875  # of the resized side that is kept where a card says nothing: 224 of 256 px, so tiles of 256 px are only cropped
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -47,6 +47,8 @@ class TileEncoder(nn.Module):
         self.model = model.eval().requires_grad_(False)
         self.preparation = preparation
         self.pooling = pooling
+        if pooling == "cls":
+            only_class_token(self.model)
         self.register_buffer("mean", 255 * torch.tensor(preparation.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(preparation.std).view(3, 1, 1), persistent=False)
 
@@ -62,11 +64,13 @@ class TileEncoder(nn.Module):
         images = tiles.permute(0, 3, 1, 2)
         if shorter_px != resize_px:
             size = [round(side * resize_px / shorter_px) for side in tiles.shape[1:3]]
-            pixels = images if images.device.type == "cpu" else images.float()  # uint8 is four times as fast, and known to CPUs alone
-            images = interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 255).round()
+            on_cpu = images.device.type == "cpu"  # uint8 is four times as fast, rounded and limited, and known to CPUs alone
+            images = interpolate(images if on_cpu else images.float(), size, mode="bicubic", antialias=True)
+            images = images if on_cpu else images.clamp(0, 255).round()
         top, left = ((side - crop_px) // 2 for side in images.shape[2:])
-        images = images[:, :, top : top + crop_px, left : left + crop_px].contiguous()
-        return images.float().sub_(cast("Tensor", self.mean)).div_(cast("Tensor", self.std))
+        cropped = images[:, :, top : top + crop_px, left : left + crop_px]
+        values = torch.empty(cropped.shape, device=cropped.device).copy_(cropped)  # planes of float32 in one go
+        return values.sub_(cast("Tensor", self.mean)).div_(cast("Tensor", self.std))
 
     def pool(self, images: Tensor) -> Tensor:
         """[n, 3, height, width] to [n, d]."""

@@ -64,19 +64,21 @@ def batches(
     """All tiles of `slides`, in order, in batches of `size` (the last may be smaller).
 
     Each of `workers` threads reads and decodes a batch, by a `reader` of its own, and calls `finish` on it,
-    [n, tile_px, tile_px, 3] RGB -> [n, …]. All slides have the same tile_px.
+    [n, tile_px, tile_px, 3] RGB -> [n, …], which must not keep them: the next batch is decoded into the same memory. All slides have
+    the same tile_px.
     """
     first = np.cumsum([0, *(len(tiles) for tiles in slides)])
     starts = deque(range(0, int(first[-1]), size))
     ahead: deque[Future[Batch]] = deque()
-    of_thread, readers = threading.local(), list[TileReader]()
+    of_thread, readers, side = threading.local(), list[TileReader](), slides[0].tile_px if slides else 0
 
     def start() -> None:
         of_thread.reader = reader()
+        of_thread.images = np.zeros((size, side, side, 3), np.uint8)
         readers.append(of_thread.reader)
 
     def made(positions: NDArray[np.int64]) -> Batch:
-        return _batch(slides, first, positions, finish, of_thread.reader)
+        return _batch(slides, first, positions, finish, of_thread.reader, of_thread.images[: len(positions)])
 
     try:
         with ThreadPoolExecutor(workers, initializer=start) as pool:
@@ -95,10 +97,9 @@ def _batch(
     positions: NDArray[np.int64],
     finish: Callable[[NDArray[np.uint8]], NDArray[Any]],
     reader: TileReader,
+    images: NDArray[np.uint8],
 ) -> Batch:
-    numbers = np.searchsorted(first, positions, side="right") - 1
-    side = slides[numbers[0]].tile_px
-    images, failed = np.zeros((len(positions), side, side, 3), np.uint8), dict[int, str]()
+    numbers, failed = np.searchsorted(first, positions, side="right") - 1, dict[int, str]()
     for image, number, row in zip(images, numbers.tolist(), (positions - first[numbers]).tolist(), strict=True):
         if number not in failed:
             try:
