@@ -96,14 +96,14 @@ def _adobe_marker(ycbcr: bool) -> bytes:
     return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([ycbcr])
 
 
-def complete_jpeg(head: bytes, tile: bytes) -> bytes:
-    """A tile's bytes with its level's head, as a JPEG file of its own. Raises ValueError where `tile` is no JPEG."""
+def tables_begin(tile: bytes) -> int:
+    """Where a tile's own tables begin, behind its start and what it says of its colours. Raises ValueError where `tile` is no JPEG."""
     if tile[:2] != SOI:
         raise ValueError(f"not a JPEG: starts with {tile[:2].hex(' ') or 'nothing'}")
     at = 2
     while tile[at : at + 2] in COLOUR_MARKERS:
         at += 2 + int.from_bytes(tile[at + 2 : at + 4])
-    return b"".join((head, memoryview(tile)[at:]))
+    return at
 
 
 class JpegPlane:
@@ -115,6 +115,7 @@ class JpegPlane:
         self.size_px = level.size_px[0] // scale, level.size_px[1] // scale
         self.tile_px = level.tile_px[0] // scale, level.tile_px[1] // scale
         self._descriptor, self._sound_start = descriptor, bytes(1)
+        self._start, self._begin = bytes(1), 0  # how the last tile started, and where its tables began: most are alike
         self._offsets_b, self._sizes_b = level.offsets_b.tolist(), level.sizes_b.tolist()  # single numbers are faster from lists
         self._decoded: OrderedDict[int, Rgb8] = OrderedDict()
         self._capacity = max(4, CACHE_B // (3 * self.tile_px[0] * self.tile_px[1]))
@@ -163,10 +164,13 @@ class JpegPlane:
         data = os.pread(self._descriptor, size_b, offset_b)
         if len(data) != size_b:
             raise self._unreadable(row, column, f"{len(data)} of its {size_b} bytes at {offset_b} are in the file")
-        try:
-            return complete_jpeg(self.level.head, data)
-        except ValueError as error:
-            raise self._unreadable(row, column, str(error)) from error
+        if not data.startswith(self._start):
+            try:
+                self._begin = tables_begin(data)
+            except ValueError as error:
+                raise self._unreadable(row, column, str(error)) from error
+            self._start = data[: self._begin + len(SOI)]
+        return self.level.head + data[self._begin :]
 
     def check_size(self, jpeg: bytes, row: int, column: int) -> None:
         """Raise SlideError unless the JPEG's header can be read and states the size of a source tile."""

@@ -32,6 +32,7 @@ def _header(name: str, size_b: int) -> bytes:
 
 
 TEMPLATE = _header("", 0)
+BEFORE_SIZE, BEFORE_CHECKSUM, REST = TEMPLATE[NAME_B:124], TEMPLATE[135:148], TEMPLATE[156:]
 CHECKSUM = sum(TEMPLATE) - sum(TEMPLATE[148:156]) + 8 * ord(" ") - 11 * ord("0")  # without name, size and checksum
 
 
@@ -42,7 +43,7 @@ def header(name: str, size_b: int) -> bytes:
         return _header(name, size_b)
     size = b"%011o" % size_b
     checksum = b"%06o\0 " % (CHECKSUM + (adler32(encoded + size) & 0xFFFF) - 1)  # its low half is 1 + the sum of so few bytes
-    return encoded.ljust(NAME_B, b"\0") + TEMPLATE[100:124] + size + TEMPLATE[135:148] + checksum + TEMPLATE[156:]
+    return b"".join((encoded.ljust(NAME_B, b"\0"), BEFORE_SIZE, size, BEFORE_CHECKSUM, checksum, REST))
 
 
 class TileTar:
