@@ -124,6 +124,7 @@ class JpegPlane:
         """The square region [side_px, side_px, 3] at (x_px, y_px), laid together from source tiles."""
         region = np.empty((side_px, side_px, 3), np.uint8)
         width, height = self.tile_px
+        self._forget_above(y_px // height)
         for row in range(y_px // height, (y_px + side_px - 1) // height + 1):
             top, bottom = max(row * height, y_px), min((row + 1) * height, y_px + side_px)
             for column in range(x_px // width, (x_px + side_px - 1) // width + 1):
@@ -132,6 +133,11 @@ class JpegPlane:
                 part = tile[top - row * height : bottom - row * height, left - column * width : right - column * width]
                 region[top - y_px : bottom - y_px, left - x_px : right - x_px] = part
         return region
+
+    def _forget_above(self, row: int) -> None:
+        """Regions are read row by row: what lies above this one is done with, and new tiles take its memory."""
+        while self._decoded and next(iter(self._decoded)) < row * self.level.columns:
+            self._decoded.popitem(last=False)
 
     def _tile(self, row: int, column: int) -> Rgb8:
         number = row * self.level.columns + column
