@@ -57,6 +57,13 @@ def test_settings_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_garbage_is_left_alone_while_a_job_is_imported_and_never_else() -> None:
+    job = "sys.argv = ['-m']; import microtome; assert not gc.isenabled(); sys.argv = ['job']; from microtome.command_line import run"
+    library = "import microtome"
+    for way in (f"{job}; run(lambda: None)", library):
+        subprocess.run([sys.executable, "-c", f"import gc, sys; {way}; assert gc.isenabled()"], check=True)
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     write_text(tmp_path / "deep" / "a.txt", "before")
 
