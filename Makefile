@@ -46,7 +46,8 @@ check: $(INSTALLED) ## format, lint and types
 	snakemake --lint
 
 test: check ## all checks and all tests
-	pytest tests --numprocesses 3 --dist loadscope --no-loadscope-reorder
+	@# threads that wait must not keep the cores which other tests need: half the time in all
+	OMP_WAIT_POLICY=passive pytest tests --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 bench: $(INSTALLED) ## measure, beside the obvious alternative on the same input: benchmarks/bench.json
 	python -m tests.benchmarks
