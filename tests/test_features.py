@@ -162,6 +162,18 @@ def test_a_half_written_file_counts_for_nothing(cohort: pd.DataFrame) -> None:
     assert not list(Path("features/0").glob(".*.part"))
 
 
+def test_a_file_with_other_coords_is_made_again(cohort: pd.DataFrame) -> None:
+    make()
+    whole, path = read("slide002"), Path("features/0/slide002.h5")
+    with h5py.File(path, "a") as file:
+        file["coords"][:] = file["coords"][:][::-1]
+        file["features"][:] = 0
+    make()
+    np.testing.assert_array_equal(read("slide002"), whole)
+    with h5py.File(path) as file:
+        assert file["coords"][:, 0].tolist() == list(range(0, 40 * TILE_PX, TILE_PX))
+
+
 def test_shards_share_the_slides_out(cohort: pd.DataFrame) -> None:
     made = [make(shard=shard, shards=3) for shard in ("0", "1", "2")]
     assert sorted(pd.concat(made)["slide"]) == cohort["slide"][:5].tolist()

@@ -109,7 +109,7 @@ def _write_missing(
     for row in rows.itertuples():
         where = locate(row, tiles)
         made_from = digest(settings, weights, where, files.get(where.slide))
-        dim = stored_dim(folder / f"{where.slide}.h5", len(where), made_from)
+        dim = stored_dim(folder / f"{where.slide}.h5", where.coords_px0, made_from)
         if dim is None:
             todo.append((row, where, made_from))
         else:
