@@ -55,6 +55,7 @@ rule all:
 onstart:
     FAILURE_PAGE.unlink(missing_ok=True)
     end_leftovers(workflow)
+    wait_with_bounds(workflow)
 
 
 onerror:

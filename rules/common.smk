@@ -19,6 +19,7 @@ from microtome.errors import UserError
 from microtome.orphans import end_children_on_interrupt
 from microtome.postmortem import FAILURE_PAGE, postmortem
 from microtome.runs import last_checkpoints
+from microtome.slurm_bounds import wait_with_bounds
 from microtome.unattended import end_leftovers, record_here
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile

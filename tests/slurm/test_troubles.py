@@ -264,6 +264,23 @@ def late_result(folder: Path, prepared: Path) -> None:
         copied.result()
 
 
+def silent_controller(folder: Path, prepared: Path) -> None:
+    """A controller that does not answer for a while costs no job: what ends meanwhile is seen when it answers again."""
+    trial, silent = Trial(folder, prepared, slow_s=1), folder / "silent"
+    (folder / "bin").mkdir()
+    (folder / "bin/squeue").write_text(f'#!/bin/sh\n[ -e {silent} ] && exit 1\nexec {shutil.which("squeue")} "$@"\n')
+    (folder / "bin/squeue").chmod(0o755)
+    run = trial.snakemake("--", TISSUE)
+    trial.at_work()
+    silent.touch()
+    until(lambda: "Slurm does not answer; asking again" in run.said, "a word on it")
+    trial.slow_s = 0
+    until(lambda: not trial.alive(), "the end of the job")
+    silent.unlink()
+    assert run.end() == 0, run.said
+    check_tissue(folder, prepared)
+
+
 def check_tissue(folder: Path, prepared: Path) -> None:
     """The tissue shard is that of an undisturbed run."""
     pd.testing.assert_frame_equal(pd.read_parquet(folder / TISSUE), pd.read_parquet(prepared / TISSUE))
@@ -284,6 +301,7 @@ TROUBLES: list[Callable[[Path, Path], None]] = [
     broken_on_the_nodes,
     late_files,
     late_result,
+    silent_controller,
 ]
 
 

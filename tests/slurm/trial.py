@@ -110,7 +110,11 @@ class Trial:
         (self.folder / "slow_s.part").replace(self.folder / "slow_s")
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return {
+            **os.environ,
+            "PYTHONPATH": str(self.folder / "src"),
+            "PATH": f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
 
     def python(self, *arguments: str) -> "Run":
         """Start python in the checkout."""
