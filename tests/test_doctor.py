@@ -21,8 +21,10 @@ from tests.test_config import values
 SLURM = {
     "sinfo": "cpu*|1-00:00:00|(null)\ncpu|infinite|(null)\ngpu|2-00:00:00|gpu:a100:8(S:0-1)",
     "sacctmgr": "pathology\nother",
-    "scontrol": "MinJobAge               = 300 sec",
+    "scontrol": "MinJobAge               = 300 sec\nPartitionName=cpu AllowGroups=ALL PreemptMode=REQUEUE State=UP\n"
+    "PartitionName=gpu AllowGroups=ALL PreemptMode=OFF State=UP\nPartitionName=scavenge AllowGroups=ALL PreemptMode=CANCEL State=UP",
 }
+SLURM_CHECKS = (slurm_checks.partitions, slurm_checks.preemption, slurm_checks.accounts, slurm_checks.job_age)
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_open_files_rights_and_room(tmp_path: Path) -> None:
 
 def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile) -> None:
     programs(tmp_path, monkeypatch, **SLURM)
-    assert [check(profile).level for check in (slurm_checks.partitions, slurm_checks.accounts, slurm_checks.job_age)] == ["ok"] * 3
+    assert [check(profile).level for check in SLURM_CHECKS] == ["ok"] * 4
     programs(tmp_path, monkeypatch, sinfo="batch|infinite|(null)", sacctmgr="lab", scontrol="MinJobAge = 30 sec")
     is_wrong(slurm_checks.partitions(profile), "pretrain: no partition 'gpu'", "lines marked EDIT")
     is_wrong(slurm_checks.accounts(profile), "not yours: pathology", "yours: lab")
@@ -96,8 +98,14 @@ def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile
 
 def test_without_slurm_its_checks_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile) -> None:
     programs(tmp_path / "empty", monkeypatch)
-    checks = (slurm_checks.partitions, slurm_checks.accounts, slurm_checks.job_age)
-    assert [check(profile).level for check in checks] == ["warning"] * 3
+    assert [check(profile).level for check in SLURM_CHECKS] == ["warning"] * 4
+
+
+def test_a_partition_that_cancels_what_it_preempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile) -> None:
+    programs(tmp_path, monkeypatch, scontrol=SLURM["scontrol"].replace("PreemptMode=OFF", "PreemptMode=GANG,CANCEL"))
+    found = slurm_checks.preemption(profile)
+    assert (found.level, found.what) == ("warning", "PreemptMode=CANCEL in partition gpu")  # not scavenge, which the profile does not name
+    assert "lines marked EDIT" in found.remedy
 
 
 @pytest.mark.parametrize(

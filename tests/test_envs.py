@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from microtome import machine_checks
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,6 +26,22 @@ def test_conda_holds_what_the_lock_holds() -> None:
     pip = yaml.safe_load((ROOT / "envs" / "microtome.yaml").read_text())["dependencies"][-1]["pip"]
     lines = (ROOT / "envs" / "requirements.lock").read_text().splitlines()
     assert pip == [line for line in lines if line and not line.startswith("#")]
+
+
+def test_the_container_holds_what_the_lock_holds() -> None:
+    """Its %files and %post are the lock and one pip install of it, nothing else; Python is conda's, and the one that doctor asks for."""
+    text = (ROOT / "envs" / "microtome.def").read_text()
+    head, *named = re.split(r"^%(\w+)\n", text, flags=re.MULTILINE)
+    sections = {
+        name: [line.strip() for line in body.splitlines() if line.strip()] for name, body in zip(named[::2], named[1::2], strict=True)
+    }
+    assert sections == {
+        "files": ["envs/requirements.lock /opt/requirements.lock"],
+        "post": ["pip install --no-cache-dir -r /opt/requirements.lock"],
+    }
+    version = ".".join(map(str, machine_checks.PYTHON))
+    assert re.findall(r"^(?:Bootstrap|From): (.+)$", head, re.MULTILINE) == ["docker", f"python:{version}-slim-bookworm"]
+    assert f"python={version}" in yaml.safe_load((ROOT / "envs" / "microtome.yaml").read_text())["dependencies"]
 
 
 def test_what_the_code_imports_is_locked() -> None:

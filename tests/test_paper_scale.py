@@ -1,8 +1,11 @@
 """The published experiment, 423,563 slides, as a dry run: its jobs, and that planning them fits into minutes and memory."""
 
+import os
 from pathlib import Path
 
-from tests.paper_scale import dry_run, write_cohort
+import pytest
+
+from tests.paper_scale import dry_run, stand_in, write_cohort
 
 
 def test_the_published_experiment_can_be_planned(tmp_path: Path) -> None:
@@ -15,5 +18,15 @@ def test_the_published_experiment_can_be_planned(tmp_path: Path) -> None:
     encoders = 7 + 7 + 2
     assert (counts["features"], counts["gma"], counts["splits"]) == (64 * encoders, 6 * encoders, 6)
     assert (counts["quality_sample"], counts["quality"]) == (1, encoders + 2)
+    assert seconds < 60
+    assert peak_mb < 2000
+
+
+@pytest.mark.skipif("MICROTOME_SOAK" not in os.environ, reason="a minute for the stand-ins of 4,898 results: make soak")
+def test_soak_with_all_results_there_nothing_is_to_be_done(tmp_path: Path) -> None:
+    write_cohort(tmp_path)
+    assert stand_in(tmp_path) > 4000
+    seconds, peak_mb, printed = dry_run(tmp_path)
+    assert "Nothing to be done" in printed
     assert seconds < 60
     assert peak_mb < 2000

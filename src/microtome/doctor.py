@@ -69,6 +69,7 @@ def cluster(name: str, configfile: list[Path]) -> Iterator[Finding]:
     yield from project_checks.processes(configfile, profile)
     if profile.slurm:
         yield slurm_checks.partitions(profile)
+        yield slurm_checks.preemption(profile)
         yield slurm_checks.accounts(profile)
         yield slurm_checks.job_age(profile)
 

@@ -1,4 +1,4 @@
-"""Checks of a Slurm cluster against a profile: partitions, their limits and GPUs, accounts, and how long ended jobs are remembered."""
+"""Checks of a Slurm cluster against a profile: partitions (limits, GPUs, preemption), accounts, how long ended jobs are remembered."""
 
 import getpass
 import re
@@ -37,6 +37,19 @@ def _fault(rule: str, profile: Profile, known: dict[str, list[tuple[float, str]]
     if needs.gpus and not any("gpu" in gres for _, gres in known[needs.partition]):
         return f"{rule}: partition {needs.partition} has no GPUs"
     return ""
+
+
+def preemption(profile: Profile) -> Finding:
+    """Whether a partition ends preempted jobs for good instead of requeueing them."""
+    listed = ask("scontrol", "show", "partition", "--oneliner")
+    modes = dict(re.findall(r"^PartitionName=(\S+) .*?\bPreemptMode=(\S+)", listed or "", re.MULTILINE))
+    if not modes:
+        return Finding("warning", "no answer from scontrol: PreemptMode was not checked", "`scontrol show partition` on the cluster")
+    named = {profile.needs(rule).partition for rule in ["the others", *profile.rules()]}
+    if ending := sorted(name for name in named if "CANCEL" in modes.get(name, "").split(",")):
+        remedy = "a job preempted there is not requeued, and Snakemake waits for it: " + EDIT.format(file=profile.file)
+        return Finding("warning", f"PreemptMode=CANCEL in partition {some(ending)}", f"{remedy} (scontrol show partition)")
+    return Finding("ok", "no partition of the profile cancels jobs that it preempts")
 
 
 def minutes(limit: str) -> float:
