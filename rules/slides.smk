@@ -129,4 +129,5 @@ rule catalog:
         " --catalog {output.catalog}"
         " --failures {output.failures}"
         " --summary {output.summary}"
+        f" {OVERLAYS}"
         " > {log} 2>&1"

@@ -1,12 +1,14 @@
 """Every slide of the table is accounted for."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from microtome.catalog import catalog, summarise
-from microtome.cohort import cohort
+from microtome.catalog import account, catalog, summarise
+from microtome.cohort import cohort, read_slides
 from microtome.settings import CohortSettings
 from microtome.tiles import tiles
 from microtome.tissue import tissue
@@ -16,7 +18,7 @@ from tests.stage_settings import changed_config, tiles_settings, tissue_settings
 SECTIONS = {"grid": {"tile_px": 64}, "tissue": {"min_component_tiles": 2}}
 
 
-def catalogued(folder: Path, lines: list[str], shards: int = 3) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+def catalogued(folder: Path, lines: list[str], shards: int = 3, **changes: Any) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Cohort, tissue, tiles and catalog over a slide table with these lines: the catalog, the failures, the summary."""
     table, results = folder / "slides.csv", folder / "results"
     table.write_text("\n".join(["slide,path,patient,organ,stain", *lines]) + "\n")
@@ -27,7 +29,13 @@ def catalogued(folder: Path, lines: list[str], shards: int = 3) -> tuple[pd.Data
         own = {"slides": used, "shard": shard, "max_failed_fraction": 1.0, "workers": 1}
         tissue(folder=found / shard, table=found / f"{shard}.parquet", settings=tissue_settings(**SECTIONS), **own)
         paths = {"tissue": found / f"{shard}.parquet", "masks": found / shard, "folder": made / shard}
-        tiles(**paths, index=made / f"{shard}.arrow", table=made / f"{shard}.parquet", settings=tiles_settings(**SECTIONS), **own)
+        tiles(
+            **paths,
+            index=made / f"{shard}.arrow",
+            table=made / f"{shard}.parquet",
+            settings=tiles_settings(**SECTIONS, tiles=changes),
+            **own,
+        )
     shard_tables = [[stage / f"{shard}.parquet" for shard in range(shards)] for stage in (found, made)]
     written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md")]
     catalog(table, used, attrition, excluded, *shard_tables, *written)
@@ -58,6 +66,9 @@ def test_ok_empty_failed_and_excluded_slides_are_all_there(tmp_path: Path) -> No
     assert ok["tiles"] > 5
     assert ok["bytes"] == (tmp_path / "results" / "tiles" / ok["shard"] / "good0.tar").stat().st_size
     assert by_slide.loc[["blank", "gone", "ihc"], ["tiles", "bytes"]].to_numpy().sum() == 0
+    assert (ok["mpp_requested"], ok["tile_b"]) == (0.5, ok["bytes"] / ok["tiles"])
+    assert by_slide.loc[["blank", "gone", "ihc"], ["mpp_requested", "tile_b", "sparse"]].isna().all(axis=None)
+    assert re.search(rf"# 6 slides, 3 with tiles: [\d,]+ tiles, [\d.]+ kB, {ok['tile_b'] / 1e3:.1f} kB a tile", summary)
     for _, slides in found[found["status"] == "ok"].groupby("shard"):
         assert slides["first_row"].tolist() == [0, *slides["tiles"].cumsum().tolist()[:-1]]
     shard = by_slide.loc["gone", "shard"]
@@ -67,7 +78,29 @@ def test_ok_empty_failed_and_excluded_slides_are_all_there(tmp_path: Path) -> No
     assert failures["shard"].astype(str).tolist() == [str(int(shard))]
     assert "# 6 slides, 3 with tiles" in summary
     assert "| excluded | cohort | stain is HER2 | 1 |" in summary
-    assert f"--forcerun results/tissue/{shard}.parquet results/tiles/{shard}.parquet" in summary
+    command = f"snakemake --profile PROFILE --forcerun results/tissue/{shard}.parquet results/tiles/{shard}.parquet"
+    assert f"\n{command} -- results/catalog/summary.md\n" in summary
+
+
+def test_what_was_left_out_of_a_slide_is_counted(tmp_path: Path) -> None:
+    good = write_slide(tmp_path / "good.tiff", tissue_like(900, 700), 0.5)
+    whole, _, _ = catalogued(tmp_path, [f"good,{good},p,breast,"], shards=1)
+    found, _, summary = catalogued(tmp_path, [f"good,{good},p,breast,"], shards=1, min_tissue_fraction=0.9, min_intensity_sd=10.0)
+    (slide,) = found.itertuples()
+    assert slide.sparse > 0 < slide.dropped
+    assert slide.tiles + slide.sparse + slide.dropped == whole["tiles"][0]
+    assert f"Tiles left out: {slide.dropped} blurred or blank, {slide.sparse} with too little tissue." in summary
+    earlier = pd.read_parquet(tmp_path / "results" / "tiles" / "0.parquet").drop(columns="sparse")  # a table of an earlier release
+    results = tmp_path / "results"
+    cohort_tables = [results / "cohort" / name for name in ("slides.parquet", "excluded.csv")]
+    tables = pd.read_parquet(cohort_tables[0]), pd.read_csv(cohort_tables[1], dtype=str), pd.read_parquet(results / "tissue" / "0.parquet")
+    assert account(read_slides(tmp_path / "slides.csv"), *tables, earlier)["sparse"].isna().all()
+
+
+def test_the_retry_names_the_overlays_of_the_run(tmp_path: Path) -> None:
+    found, _, _ = catalogued(tmp_path, ["a,/nowhere/a.svs,p,breast,"], shards=1)
+    attrition = pd.DataFrame({"step": ["slide table"], "slides": [1], "patients": [1]})
+    assert "PROFILE --configfile a.yaml 'b c.yaml' --forcerun" in summarise(found, attrition, [Path("a.yaml"), Path("b c.yaml")])
 
 
 def test_a_catalog_without_failures_offers_no_retry(tmp_path: Path) -> None:

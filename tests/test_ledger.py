@@ -140,14 +140,15 @@ def test_soak_a_shard_killed_at_random_moments_ends_in_the_same_bytes(tmp_path: 
         start = time.monotonic()
         subprocess.run(command, check=True)
         seconds.append(time.monotonic() - start)
-    moments = random.Random(0)
+    moments, ends = random.Random(0), []
     for command, longest_s in zip(stage_commands(tmp_path, slides, killed), seconds, strict=True):
         for _ in range(10 if os.environ.get("MICROTOME_SOAK") else 1):
             process = subprocess.Popen(command)
             time.sleep(moments.uniform(0.5, 1) * longest_s)
             process.kill()
-            process.wait()
+            ends.append(process.wait())
         subprocess.run(command, check=True)
+    assert -signal.SIGKILL in ends, "no kill came before the end"
     assert digests(killed) == digests(undisturbed)
     time.sleep(1)
     assert not running_with(str(killed))

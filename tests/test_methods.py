@@ -76,6 +76,8 @@ def test_the_published_protocol_in_words(config: Config) -> None:
         *["features", "splits", "aggregation", "statistics"],
     ]
     assert "256 x 256 px at 0.5 µm/px" in words["tiles"]
+    assert "area-averaged from the nearest finer level" in words["tiles"]
+    assert "as JPEG of quality 80, chroma subsampling 4:2:0" in words["tiles"]
     assert "65,000,000 tiles a pseudo-epoch, from one of 5 parts" in words["schedules"]
     # 5e-5 x 1080 / 256 and 1e-4 x 1440 / 256, as OPAL's command lines give them
     assert (

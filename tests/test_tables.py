@@ -59,7 +59,9 @@ def test_every_slide_of_the_cohort_is_counted_once() -> None:
 
 
 def test_the_cohort_table_agrees_with_the_catalogs_summary() -> None:
-    summary = summarise(catalog().assign(reader="", reader_note="", mpp_source=None, vendor="", shard=0), pd.DataFrame())
+    summary = summarise(
+        catalog().assign(reader="", reader_note="", mpp_source=None, vendor="", shard=0, dropped=0, sparse=0), pd.DataFrame()
+    )
     for row in cohort_table(catalog())[:2].to_dict("records"):
         assert f"| {row['organ']} | {row['ok']} | {row['ok_patients']} | {row['tiles']:,} |" in summary
     assert "# 7 slides, 3 with tiles: 1,520 tiles, 100.9 kB" in summary

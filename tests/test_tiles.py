@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -95,6 +98,14 @@ def test_the_index_and_table_have_their_columns(tmp_path: Path) -> None:
     assert max(rows["tissue_fraction"].to_pylist()) <= 1
 
 
+@pytest.mark.parametrize(("subsampling", "expected"), [("420", "420"), ("444", "444")])
+def test_chroma_is_subsampled_as_configured(subsampling: str, expected: str, tmp_path: Path) -> None:
+    run(tmp_path, {"a": {"path": str(write_slide(tmp_path / "a.tiff", tissue_like(500, 400)))}}, jpeg_subsampling=subsampling)
+    tar = (tmp_path / "tiles" / "0" / "a.tar").read_bytes()
+    headers = {simplejpeg.decode_jpeg_header(tar[row.offset_b : row.offset_b + row.size_b]) for row in index_of(tmp_path).itertuples()}
+    assert headers == {(128, 128, "YCbCr", expected)}
+
+
 def test_tar_names_say_slide_and_place_and_equal_the_index(tmp_path: Path) -> None:
     run(tmp_path, {"a.1": {"path": str(write_slide(tmp_path / "a.tiff", tissue_like(900, 700)))}})
     listed = subprocess.run(
@@ -168,6 +179,10 @@ def test_blurred_blank_and_sparsely_covered_tiles_are_left_out_and_counted(tmp_p
     assert sharp["tiles"] + sharp["dropped"] == whole["tiles"]
     covered = run(tmp_path, slides, min_tissue_fraction=0.9).loc["a"]
     assert covered["tiles"] == (index["tissue_fraction"] >= np.float32(0.9)).sum() < whole["tiles"]
+    assert (whole["sparse"], sharp["sparse"]) == (0, 0)
+    assert (covered["sparse"], covered["dropped"]) == (whole["tiles"] - covered["tiles"], 0)
+    nothing = run(tmp_path, slides, grid={"tile_px": 500}, min_tissue_fraction=1.0).loc["a"]
+    assert (nothing["status"], nothing["reason"], nothing["sparse"] > 0) == ("empty", "no tile has enough tissue", True)
     none = run(tmp_path, slides, min_intensity_sd=255.0).loc["a"]
     assert (none["status"], none["reason"]) == ("empty", f"all {whole['tiles']} tiles are blurred or blank")
 
@@ -179,9 +194,11 @@ def test_a_place_that_cannot_be_read_fails_its_slide_alone_and_names_the_place(t
     content = bytearray((tmp_path / "b.tiff").read_bytes())
     start = content.index(b"\xff\xd8\xff", len(content) // 3)
     content[start : start + 600] = bytes(600)  # in the middle of level 0
+    before = (tmp_path / "b.tiff").stat()
     (tmp_path / "b.tiff").write_bytes(content)
+    os.utime(tmp_path / "b.tiff", ns=(before.st_atime_ns, before.st_mtime_ns))  # decayed, not replaced
     for fast_path, message in ((True, "cannot read"), (False, r"cannot read 128 x 128 px of level 0 at \(\d+, \d+\)")):
-        table = make_tiles(tmp_path, tiles_settings(grid=GRID, tiles={"fast_path": fast_path}))
+        table = make_tiles(tmp_path, tiles_settings(grid=GRID, tiles={"fast_path": fast_path, "jpeg_quality": 70}))
         assert table["status"].tolist() == ["ok", "failed"]
         assert pd.Series([table.loc["b", "reason"]]).str.match(message).all(), table.loc["b", "reason"]
         assert not list((tmp_path / "tiles" / "0").glob("b.tar"))
@@ -218,6 +235,60 @@ def test_only_what_changed_is_made_again_and_the_same_bytes_come_out(tmp_path: P
     assert {path.name for path, time in made.items() if path.stat().st_mtime_ns != time} == {"b.tar", "b.arrow", "b.json"}
     sidecar = json.loads((first / "tiles" / "0" / "b.json").read_text())
     assert sidecar["inputs"]["source"]["size_b"] == (tmp_path / "b.tiff").stat().st_size
+
+
+@pytest.mark.parametrize("already_tiled", [False, True])
+def test_a_slide_replaced_after_tissue_gets_no_tiles_under_the_old_mask(already_tiled: bool, tmp_path: Path) -> None:
+    slides = {name: {"path": str(write_slide(tmp_path / f"{name}.tiff", tissue_like(900, 700, seed)))} for seed, name in enumerate("ab")}
+    run(tmp_path, slides)
+    settings = tiles_settings(grid=GRID, tiles={"jpeg_quality": 70})
+    write_slide(tmp_path / "b.tiff", tissue_like(900, 700, seed=9))
+    if already_tiled:  # by a release that did not look
+        sidecar, mask = tmp_path / "tissue" / "0" / "b.json", tmp_path / "tissue" / "0" / "b.geojson"
+        note = sidecar.read_text()
+        sidecar.unlink()  # a mask without a note, of another origin, is taken as it is
+        assert mask.is_file()
+        assert make_tiles(tmp_path, settings)["status"].tolist() == ["ok", "ok"]
+        sidecar.write_text(note)
+    table = make_tiles(tmp_path, settings)
+    assert table["status"].tolist() == ["ok", "failed"]
+    size = (tmp_path / "b.tiff").stat().st_size
+    assert re.match(
+        rf"not the file that `tissue` saw: expected [\d,]+ bytes of .*, found {size:,} bytes of \d{{4}}-", table.loc["b", "reason"]
+    )
+    assert table.loc["b", "reason"].endswith(f"snakemake --forcerun {tmp_path}/tissue/0.parquet -- results/catalog/summary.md")
+    assert not (tmp_path / "tiles" / "0" / "b.tar").exists()
+    assert run(tmp_path, slides, jpeg_quality=70)["status"].tolist() == ["ok", "ok"], "tissue and tiles"
+
+
+def test_a_copy_with_the_same_checksum_is_the_same_slide(tmp_path: Path) -> None:
+    slides = {"a": {"path": str(write_slide(tmp_path / "a.tiff", tissue_like(900, 700)))}}
+    cohort, reader = write_cohort(tmp_path / "slides.parquet", slides), {"checksum": True}
+    sections = {"grid": GRID, "tissue": {"min_component_tiles": 2}, "reader": reader}
+    tissue(cohort, "0", tmp_path / "tissue" / "0", tmp_path / "tissue" / "0.parquet", 1.0, tissue_settings(**sections), 1)
+    os.utime(tmp_path / "a.tiff", ns=(1, 1))
+    assert make_tiles(tmp_path, tiles_settings(grid=GRID, reader=reader))["status"].tolist() == ["ok"]
+    assert make_tiles(tmp_path, tiles_settings(grid=GRID))["status"].tolist() == ["failed"], "without it size and time decide"
+
+
+def test_tiles_under_ink_are_left_out(tmp_path: Path) -> None:
+    drawn = {"clean": tissue_like(1000, 800, seed=1, blobs=6)}
+    inked = np.zeros((800, 1000), np.uint8)
+    cv2.line(inked, (250, 400), (750, 400), 1, 190)
+    for pen, colour in {"black": (30, 30, 35), "blue": (30, 60, 190), "green": (40, 140, 60)}.items():
+        drawn[pen] = np.where(inked[..., None].astype(bool), np.array(colour, np.uint8), drawn["clean"])
+    slides = {name: {"path": str(write_slide(tmp_path / f"{name}.tiff", image))} for name, image in drawn.items()}
+    table = run(tmp_path, slides, grid={"tile_px": 64}, min_tissue_fraction=0.5)
+    index = index_of(tmp_path)
+
+    def under_ink(slide: str, least: float) -> int:
+        places = index.loc[index["slide_row"] == table.index.get_loc(slide), ["x_px0", "y_px0"]].itertuples(index=False)
+        return sum(inked[y : y + 64, x : x + 64].mean() >= least for x, y in places)
+
+    assert under_ink("clean", 1.0) > 5, "where there is no ink these are tissue"
+    for pen in ("black", "blue", "green"):
+        assert under_ink(pen, 0.6) == 0
+        assert table.loc[pen, "tiles"] > 20, "the rest of the tissue is kept"
 
 
 def test_a_sparse_slide_of_200000_px_takes_little_memory(tmp_path: Path) -> None:

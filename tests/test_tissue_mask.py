@@ -19,7 +19,7 @@ from microtome.tissue_mask import otsu, pen_marks, segment, tile_fraction, witho
 from tests.drawn_slides import tissue_like
 from tests.stage_settings import changed_config
 
-SETTINGS = changed_config().tissue
+SETTINGS = changed_config(tissue={"pen_blue_hue": [90, 130]}).tissue  # the published range, as in config/paper.yaml
 Image8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 

@@ -1,11 +1,15 @@
 """The rule `catalog`: every slide of the slide table accounted for: ok, empty, failed (why), or excluded (why).
 
-Lengths are level-0 pixels (`_px0`), `mpp_px0` is µm per level-0 pixel, `tile_mpp` that of the tiles; `first_row` is where a slide's tiles
-begin in its shard's tile index.
+Lengths are level-0 pixels (`_px0`), `mpp_px0` is µm per level-0 pixel, `tile_mpp` that of the tiles (`mpp_requested`: that was asked for);
+`first_row` is where a slide's tiles begin in its shard's tile index, `tile_b` the bytes a tile of a slide whose tiles are stored. Left out
+are `dropped` tiles as blurred or blank, `sparse` ones for too little tissue (null: not counted).
 """
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from microtome.atomic import atomic_path, write_text
@@ -14,7 +18,19 @@ from microtome.command_line import run
 
 TISSUE_COLUMNS = ["vendor", "width_px0", "height_px0", "mpp_px0", "mpp_source", "tissue_um2"]
 COUNTS = ["tiles", "dropped", "bytes"]
-TILES_COLUMNS = [*COUNTS, "reader", "reader_note", "tile_mpp", "first_row", "tile_px", "tile_px0", "shift_px0"]
+TILES_COLUMNS = [
+    *COUNTS,
+    "sparse",
+    "tile_b",
+    "reader",
+    "reader_note",
+    "mpp_requested",
+    "tile_mpp",
+    "first_row",
+    "tile_px",
+    "tile_px0",
+    "shift_px0",
+]
 ORDER = [*COLUMNS, "shard", "status", "stage", "reason", *TISSUE_COLUMNS, *TILES_COLUMNS]
 STATUSES = {
     "ok": "has tiles",
@@ -36,16 +52,23 @@ def account(slides: pd.DataFrame, used: pd.DataFrame, excluded: pd.DataFrame, ti
     left_at = found["tissue_status"].map(lambda status: "tiles" if status == "ok" else "tissue").mask(excluded_rows, "cohort")
     found["stage"] = left_at.mask(found["status"] == "ok", "")
     found[COUNTS] = found[COUNTS].fillna(0).astype("int64")
-    return found[ORDER].sort_values("slide", ignore_index=True)
+    found["tile_b"] = tile_bytes(found["bytes"], found["tiles"])
+    accounts = found.reindex(columns=ORDER)  # tables of an earlier release lack `sparse`
+    return accounts.astype({"sparse": "Int64"}).sort_values("slide", ignore_index=True)
 
 
-def summarise(catalog: pd.DataFrame, attrition: pd.DataFrame) -> str:
-    """The catalog in a page of Markdown."""
+def tile_bytes(size_b: pd.Series, tiles: pd.Series) -> pd.Series:
+    """Bytes a tile, in the tar; NaN where none is stored."""
+    return (size_b / tiles.replace(0, np.nan)).replace(0, np.nan)
+
+
+def summarise(catalog: pd.DataFrame, attrition: pd.DataFrame, configfile: Sequence[Path] = ()) -> str:
+    """The catalog in a page of Markdown. `configfile`: the overlays of the run."""
     ok = catalog[catalog["status"] == "ok"]
     failed = catalog[catalog["status"] == "failed"]
     by_organ = ok.groupby("organ").agg(slides=("slide", "size"), patients=("patient", "nunique"), tiles=("tiles", "sum"))
     parts = [
-        f"# {len(catalog):,} slides, {len(ok):,} with tiles: {ok['tiles'].sum():,} tiles, {size(int(ok['bytes'].sum()))}",
+        f"# {len(catalog):,} slides, {len(ok):,} with tiles: {ok['tiles'].sum():,} tiles, {size(int(ok['bytes'].sum()))}{_a_tile(ok)}",
         _statuses(catalog),
         "## From the table to the cohort",
         _table(attrition),
@@ -57,8 +80,9 @@ def summarise(catalog: pd.DataFrame, attrition: pd.DataFrame) -> str:
         _table(_counted(catalog[catalog["mpp_source"].notna()], ["mpp_source", "vendor"])),
         "## Slides that left, and why",
         _table(_counted(catalog[catalog["status"] != "ok"], ["status", "stage", "reason"])),
+        f"Tiles left out: {catalog['dropped'].sum():,} blurred or blank, {catalog['sparse'].sum():,} with too little tissue.",
     ]
-    return "\n\n".join(parts + [_retry(failed)] * bool(len(failed))) + "\n"
+    return "\n\n".join(parts + [_retry(failed, configfile)] * bool(len(failed))) + "\n"
 
 
 def _statuses(catalog: pd.DataFrame) -> str:
@@ -86,15 +110,21 @@ def size(size_b: int) -> str:
     return f"{size_b / SIZES[unit]:.1f} {unit}"
 
 
+def _a_tile(ok: pd.DataFrame) -> str:
+    stored = ok[ok["bytes"] > 0]
+    return f", {size(round(stored['bytes'].sum() / stored['tiles'].sum()))} a tile" if len(stored) else ""
+
+
 SIZES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0}
 
 
-def _retry(failed: pd.DataFrame) -> str:
+def _retry(failed: pd.DataFrame, configfile: Sequence[Path]) -> str:
     targets = " ".join(f"results/tissue/{shard}.parquet results/tiles/{shard}.parquet" for shard in sorted(failed["shard"].unique()))
+    overlays = f" --configfile {shlex.join(map(str, configfile))}" if configfile else ""
     return (
         "The slides that failed are named in `failures.csv`. "
-        "To try them, and them alone, once more (finished slides are kept), with the profile and the overlays of this run:\n\n"
-        f"```\nsnakemake --profile PROFILE --configfile OVERLAYS --forcerun {targets}\n```"
+        "To try them, and them alone, once more (finished slides are kept), with the profile of this run for PROFILE:\n\n"
+        f"```\nsnakemake --profile PROFILE{overlays} --forcerun {targets} -- results/catalog/summary.md\n```"
     )
 
 
@@ -108,13 +138,14 @@ def catalog(
     catalog: Path,
     failures: Path,
     summary: Path,
+    configfile: list[Path] = [],  # noqa: B006
 ) -> None:
-    """Join what became of every slide."""
+    """Join what became of every slide. `configfile`: the overlays of the run, for the command that the summary offers."""
     accounts = account(
         read_slides(slides_table), pd.read_parquet(cohort), pd.read_csv(excluded, dtype=str), _joined(tissue), _joined(tiles)
     )
     write_text(failures, accounts.loc[accounts["status"] == "failed", ["slide", "shard", "stage", "reason", "path"]].to_csv(index=False))
-    write_text(summary, summarise(accounts, pd.read_csv(attrition)))
+    write_text(summary, summarise(accounts, pd.read_csv(attrition), configfile))
     with atomic_path(catalog) as part:
         accounts.to_parquet(part, index=False)
 

@@ -6,7 +6,6 @@ OpenSlide says which levels there are and how large; whatever is unusual is left
 """
 
 import os
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,8 @@ from microtome.slides import Rgb8, Slide, SlideError
 VENDORS = ("aperio", "philips", "generic-tiff")
 SPARSE_VENDORS = ("philips",)  # leave out the tiles they did not scan; elsewhere a tile without bytes is unusual
 SCALES = (8, 4, 2, 1)
-CACHE_B = 512 * 2**20  # decoded source tiles: two rows of them on the widest slides
+CACHE_B = 3 * 2**29  # decoded source tiles, at most: the rows in hand of a slide 200,000 px wide, of 512-px tiles, take 0.6 GB
+SMALL_CACHE_B = 2**26  # that many are always kept
 MAX_TILE_B = 64 * 2**20  # a source tile that claims more bytes is damaged
 MAX_MEAN_DIFFERENCE = 4.0  # grey levels, of one tile from OpenSlide's pixels: wrong colours or places differ by far more
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
@@ -117,15 +117,18 @@ class JpegPlane:
         self._descriptor, self._sound_start = descriptor, bytes(1)
         self._start, self._begin = bytes(1), 0  # how the last tile started, and where its tables began: most are alike
         self._offsets_b, self._sizes_b = level.offsets_b.tolist(), level.sizes_b.tolist()  # single numbers are faster from lists
-        self._decoded: OrderedDict[int, Rgb8] = OrderedDict()
-        self._capacity = max(4, CACHE_B // (3 * self.tile_px[0] * self.tile_px[1]))
+        self._decoded: dict[int, dict[int, Rgb8]] = {}  # by row and column
+        self._count, self._capacity = 0, 0  # of decoded tiles
+        self._spare: list[Rgb8] = []  # the memory of tiles that are done with
 
     def read(self, x_px: int, y_px: int, side_px: int) -> Rgb8:
         """The square region [side_px, side_px, 3] at (x_px, y_px), laid together from source tiles."""
         region = np.empty((side_px, side_px, 3), np.uint8)
         width, height = self.tile_px
-        self._forget_above(y_px // height)
-        for row in range(y_px // height, (y_px + side_px - 1) // height + 1):
+        rows = range(y_px // height, (y_px + side_px - 1) // height + 1)
+        self._forget_above(rows.start)
+        self._capacity = self.capacity(len(rows))
+        for row in rows:
             top, bottom = max(row * height, y_px), min((row + 1) * height, y_px + side_px)
             for column in range(x_px // width, (x_px + side_px - 1) // width + 1):
                 left, right = max(column * width, x_px), min((column + 1) * width, x_px + side_px)
@@ -134,25 +137,33 @@ class JpegPlane:
                 region[top - y_px : bottom - y_px, left - x_px : right - x_px] = part
         return region
 
+    def capacity(self, rows: int) -> int:
+        """How many decoded tiles are kept where a region touches `rows` rows: these and some more, so that each is decoded once."""
+        tile_b = 3 * self.tile_px[0] * self.tile_px[1]
+        return max(4, min(CACHE_B // tile_b, max(SMALL_CACHE_B // tile_b, (rows + 2) * self.level.columns)))
+
     def _forget_above(self, row: int) -> None:
         """Regions are read row by row: what lies above this one is done with, and new tiles take its memory."""
-        while self._decoded and next(iter(self._decoded)) < row * self.level.columns:
-            self._decoded.popitem(last=False)
+        for above in [known for known in self._decoded if known < row]:
+            tiles = self._decoded.pop(above)
+            self._count -= len(tiles)
+            self._spare.extend(tiles.values())
 
     def _tile(self, row: int, column: int) -> Rgb8:
-        number = row * self.level.columns + column
-        if number in self._decoded:
-            self._decoded.move_to_end(number)
-            return self._decoded[number]
-        if len(self._decoded) >= self._capacity:
-            self._decoded.popitem(last=False)
-        tile = np.empty((self.tile_px[1], self.tile_px[0], 3), np.uint8)
+        tiles = self._decoded.setdefault(row, {})
+        if column in tiles:
+            return tiles[column]
+        if self._count >= self._capacity:
+            self._decoded, self._count = {row: (tiles := {})}, 0  # beyond what memory allows some are decoded again
+            self._spare.clear()
+        tile = self._spare.pop() if self._spare else np.empty((self.tile_px[1], self.tile_px[0], 3), np.uint8)
         jpeg = self.source_jpeg(row, column)
         if jpeg is None:
             tile[:] = 255
         else:
             self._decode(jpeg, tile, row, column)
-        self._decoded[number] = tile
+        tiles[column] = tile
+        self._count += 1
         return tile
 
     def source_jpeg(self, row: int, column: int) -> bytes | None:

@@ -37,7 +37,11 @@ def _tiles(grid: Grid, tiles: Tiles) -> str:
     blurred = f", sharpness of at least {tiles.min_sharpness:g}" if tiles.min_sharpness else ""
     blank = f", standard deviation of grey of at least {tiles.min_intensity_sd:g}" if tiles.min_intensity_sd else ""
     size = f"{grid.tile_px} x {grid.tile_px} px at {grid.mpp:g} µm/px, without overlap"
-    return f"{size}, kept with {least} tissue{blurred}{blank}, as JPEG of quality {tiles.jpeg_quality}."
+    cut = f"area-averaged from the nearest finer level{' or its JPEG at a smaller DCT scale' if tiles.fast_path else ''}"
+    chroma = f"chroma subsampling {':'.join(tiles.jpeg_subsampling)}"
+    copied = "; a source tile that fits as it is is copied with its own" if tiles.fast_path else ""
+    jpeg = f"as JPEG of quality {tiles.jpeg_quality}, {chroma}{copied}"
+    return f"{size}, {cut}, kept with {least} tissue{blurred}{blank}, {jpeg}."
 
 
 def _schedules(schedule: Schedule) -> str:

@@ -6,9 +6,11 @@ tile was shifted to begin at a whole pixel.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
 from microtome.masks import rasterise, read_geojson
 from microtome.settings import TilesSettings
-from microtome.slides import open_slide
+from microtome.slides import SlideError, open_slide
 from microtome.tile_index import TileRows, write_index
 from microtome.tile_source import UNMEASURED, Place, TileSource, tile_source
 from microtome.tile_tar import TileTar, tile_name
@@ -33,7 +35,8 @@ SCHEMA = pa.schema(
         ("status", pa.string()),  # ok, empty, failed
         ("reason", pa.string()),
         ("tiles", pa.int64()),
-        ("dropped", pa.int64()),  # tissue tiles left out as blurred or blank
+        ("dropped", pa.int64()),  # tiles left out as blurred or blank
+        ("sparse", pa.int64()),  # tiles with tissue, but less than min_tissue_fraction: left out
         ("bytes", pa.int64()),  # of the tar
         ("reader", pa.string()),  # openslide, jpeg, copy
         ("reader_note", pa.string()),  # why not the fast path
@@ -63,12 +66,14 @@ def make_tiles(
         places = tile_grid(*opened.level_sizes_px[0], mpp, settings.grid)
         fraction = tissue_fraction(mask_file, places, subpixels)
         wanted = [(row, column) for row, column in np.argwhere(fraction >= max(settings.tiles.min_tissue_fraction, ANY)).tolist()]
+        sparse = int(np.count_nonzero(fraction >= ANY)) - len(wanted)
         source, note = tile_source(opened, file.fileno(), places, wanted, settings)
         if stored:
             rows, size_b = _store(slide, source, wanted, fraction, folder)
         else:
             rows, size_b = _note_places(slide, source, wanted, fraction, folder, settings), 0
-    row: Row = {"tiles": len(rows), "dropped": len(wanted) - len(rows), "bytes": size_b, "reader": source.reader, "reader_note": note}
+    row: Row = {"tiles": len(rows), "dropped": len(wanted) - len(rows), "sparse": sparse, "bytes": size_b}
+    row |= {"reader": source.reader, "reader_note": note}
     row |= {"mpp_requested": settings.grid.mpp, "mpp": source.cut.side_px * source.plane.downsample * mpp / settings.grid.tile_px}
     row |= {"tile_px": settings.grid.tile_px, "tile_px0": places.tile_px0, "shift_px0": source.cut.shift_px0}
     if not len(rows):
@@ -155,16 +160,42 @@ def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSett
     mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16]
     stored = settings.tiles.store == "all" or bool(slide["pretrain"])
     as_stored = settings.model_copy(update={"tiles": settings.tiles.model_copy(update={"store": "all"})})
+    source, seen = source_of(path, settings.reader.checksum), _seen_by_tissue(masks / f"{name}.json")
     inputs = {
         "settings": digest(as_stored),  # what is stored of other slides does not change this one
         "stored": stored,
-        "source": source_of(path, settings.reader.checksum),
+        "source": source,
         "mask": mask_digest,
         "mpp": mpp,
         "subpixels": subpixels,
     }
+    suffixes = SUFFIXES if stored else SUFFIXES[1:]
+    if source["size_b"] >= 0 and seen and _differ(seen, source):
+        return SlideJob(name, folder, {**inputs, "seen_by_tissue": seen}, suffixes, partial(_refuse_replaced, seen, source, masks))
     make = partial(make_tiles, name, path, mpp, subpixels, mask_file, stored, folder, settings)
-    return SlideJob(name, folder, inputs, SUFFIXES if stored else SUFFIXES[1:], make)
+    return SlideJob(name, folder, inputs, suffixes, make)
+
+
+def _seen_by_tissue(sidecar: Path) -> dict[str, Any]:
+    """What `tissue` noted of the slide's file (`source_of`); nothing where there is no such note, beside masks of another origin."""
+    try:
+        seen: dict[str, Any] = json.loads(sidecar.read_text())["inputs"]["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return seen
+
+
+def _differ(seen: dict[str, Any], source: dict[str, Any]) -> bool:
+    """Whether the file is another; where both have a checksum that decides, and a copy of the same bytes is the same."""
+    keys = {"sha256"} if "sha256" in seen.keys() & source.keys() else {"size_b", "mtime_ns"}
+    return any(seen.get(key) != source[key] for key in keys)
+
+
+def _refuse_replaced(seen: dict[str, Any], source: dict[str, Any], masks: Path) -> Row:
+    """New pixels under the old mask would be no tiles of tissue. Raises SlideError."""
+    expected, found = (f"{of['size_b']:,} bytes of {pd.Timestamp(of['mtime_ns']):%Y-%m-%d %H:%M:%S}" for of in (seen, source))
+    remedy = f"with the profile and the overlays of the run: snakemake --forcerun {masks}.parquet -- results/catalog/summary.md"
+    raise SlideError(f"not the file that `tissue` saw: expected {expected}, found {found}. Find its tissue again, {remedy}")
 
 
 def _with_first_rows(rows: list[Row]) -> list[Row]:
