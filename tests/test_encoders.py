@@ -54,6 +54,16 @@ def test_resnet_50_has_the_published_size(truncate: str | None, dim: int, millio
     assert encoder(tiles()).shape == (2, dim)
 
 
+@pytest.mark.parametrize(
+    ("name", "pooling", "dim"),
+    [("vit_small_patch16_224", "cls", 384), ("vit_small_patch16_224", "cls+mean", 768), ("vit_large_patch16_224", "cls", 1024)],
+)
+def test_vits_have_the_published_dimensions(name: str, pooling: str, dim: int) -> None:
+    with torch.device("meta"):
+        encoder = load_encoder(settings(timm=name, pooling=pooling), None)
+        assert encoder.pool(torch.zeros(2, 3, 224, 224)).shape == (2, dim)
+
+
 def test_the_truncated_resnet_is_the_mean_of_its_third_stage() -> None:
     encoder = load_encoder(settings(timm="resnet50.tv_in1k", truncate="layer3", pooling="model"), None)
     stages: list[torch.Tensor] = []
@@ -205,3 +215,20 @@ def test_weights_that_cannot_be_fetched_are_an_error(monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match=r"(?s)published weights of 'vit_tiny_patch16_224' could not be had.*random weights") as caught:
         load_encoder(settings(timm="vit_tiny_patch16_224", weights="pretrained"), None)
     assert "Connect to the network" in str(caught.value)
+    assert "`hf download timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k`" in str(caught.value), "with the tag that timm takes by itself"
+    with pytest.raises(UserError, match=r"`hf download timm/vit_tiny_patch16_224\.augreg_in21k`"):
+        load_encoder(settings(timm="vit_tiny_patch16_224.augreg_in21k", weights="pretrained"), None)
+    with pytest.raises(UserError, match=r"`hf download me/it`"):
+        load_encoder(settings(timm="hf-hub:me/it", weights="pretrained"), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vit_small_patch16_36x1_224", r"another model that has some .*weights: FILE.*weights: random.*init: random"),
+        ("resnet34.tv_in2k", r"one of resnet34\.a1_in1k, .*resnet34\.tv_in1k; a file"),
+    ],
+)
+def test_a_model_without_published_weights(name: str, expected: str) -> None:
+    with pytest.raises(UserError, match=f"There are no published weights of '{name}'. Expected {expected}"):
+        load_encoder(settings(timm=name, weights="pretrained", pooling="model"), None)

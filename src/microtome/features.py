@@ -59,8 +59,9 @@ def encode(
 ) -> Iterator[tuple[int, NDArray[Any] | str]]:
     """Each slide's number and features [tiles, d], or the reason why it has none, as soon as its last tile is done.
 
-    On a CPU each worker encodes what it has read, on one core; on a GPU they take turns.
+    On a CPU each worker encodes what it has read, on one core; on a GPU they take turns. fp32 is float32 there, too, not TF32.
     """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # torch has it on for convolutions
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder, precision = encoder.to(device), PRECISIONS[settings.precision]
     turn: AbstractContextManager[Any] = nullcontext() if device.type == "cpu" else Lock()
@@ -72,7 +73,7 @@ def encode(
 
     size = min(batch, CPU_BATCH) if device.type == "cpu" else batch
     under_way: list[NDArray[Any]] = []  # features of the slide whose tiles are not all done
-    failed: dict[int, str] = {}
+    failed, left = dict[int, str](), len(slides)
     with progress_bar(sum(len(tiles) for tiles in slides), f"features of {settings.name}", "tile") as bar:
         for done in batches(slides, size, workers, features_of, reader):
             failed |= done.failed
@@ -81,7 +82,8 @@ def encode(
                 if sum(map(len, under_way)) == len(slides[number]):
                     yield number, failed.get(number) or _checked(np.concatenate(under_way), settings)
                     under_way.clear()
-            bar.set_postfix_str(f"{len(slides) - int(done.slides[-1])} slides left", refresh=False)
+                    left -= 1
+            bar.set_postfix_str(f"{left} slides left", refresh=False)
             bar.update(len(done.values))
 
 

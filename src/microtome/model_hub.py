@@ -1,5 +1,7 @@
 """Why a model or its weights could not be had, in words that help: a licence to accept, a token, a name, the network, a file."""
 
+from collections.abc import Sequence
+
 from huggingface_hub import get_token
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -15,9 +17,12 @@ SHOWN = 300  # characters of a list of tensors that an error shows
 TOKEN = f"make a token with read access on {HUB_PAGES}/settings/tokens and set HF_TOKEN (or run `hf auth login`)"
 
 
-def why_not(name: str, error: Exception) -> str:
-    """The reason why the model `name` (as timm is asked for it) could not be made, and what to do."""
-    where = name.partition(":")[2].partition("@")[0] or f"timm/{name}"
+def why_not(name: str, error: Exception, repository: str | None = None, tagged: Sequence[str] = ()) -> str:
+    """The reason why the model `name` (as timm is asked for it) could not be made, and what to do.
+
+    `repository` has the weights of a model of timm's own, whose name may leave out its tag; `tagged` are its names that have weights.
+    """
+    where = name.partition(":")[2].partition("@")[0] or repository or f"timm/{name}"
     found = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     if isinstance(error, GatedRepoError):
         return _gated(where)
@@ -31,6 +36,8 @@ def why_not(name: str, error: Exception) -> str:
         return f"The hub refuses the token that was found (HF_TOKEN, or that of `hf auth login`): it is wrong or expired; {TOKEN}."
     if isinstance(error, LocalEntryNotFoundError | HfHubHTTPError | ConnectionError):
         return _out_of_reach(name, where, found)
+    if isinstance(error, RuntimeError) and ("No pretrained weights exist" in str(error) or "Invalid pretrained tag" in str(error)):
+        return _no_weights(name, tagged)
     if isinstance(error, RuntimeError) and "state_dict" in str(error):
         return _does_not_fit(name, str(error))
     return f"Model {name!r} could not be loaded: {found}"
@@ -41,6 +48,14 @@ def _gated(where: str) -> str:
     if get_token() is None:
         return f"{where!r} is gated, and there is no token. {accept}; then {TOKEN}."
     return f"{where!r} is gated, and the account of the token that was found has no access. {accept} with that account; it may take days."
+
+
+def _no_weights(name: str, tagged: Sequence[str]) -> str:
+    others = f"one of {', '.join(tagged)}" if tagged else "another model that has some (`timm.list_pretrained()`)"
+    return (
+        f"There are no published weights of {name!r}. Expected {others}; a file of your own (`weights: FILE` of an encoder); or random "
+        "weights, by choice (`weights: random` of an encoder, `init: random` of a run)."
+    )
 
 
 def _out_of_reach(name: str, where: str, found: str) -> str:

@@ -84,7 +84,15 @@ def backbone(
         except UserError:
             raise
         except Exception as error:  # of timm, the hub's client, torch and the network: told with what to do
-            raise UserError(why_not(name, error)) from error
+            raise UserError(why_not(name, error, *_published(name))) from error
+
+
+def _published(name: str) -> tuple[str | None, list[str]]:
+    """The repository of a timm model's published weights (of the tag that timm takes by itself, where `name` has none), and all names of
+    it that have weights."""
+    tagged = timm.list_pretrained(f"{name.split('.')[0]}.*")
+    known = timm.models.get_pretrained_cfg(name) if name in tagged or "." not in name else None
+    return (str(known.hf_hub_id) if known and known.hf_hub_id else None), tagged
 
 
 def _options(name: str, img_size: int | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
