@@ -77,12 +77,12 @@ def test_slides_at_half_a_micrometre(run: Run, shared_data: Path, tmp_path: Path
     the_features_of_each_tile(tmp_path, found)
 
 
-def the_features_of_each_tile(folder: Path, found: pd.DataFrame) -> None:
+def the_features_of_each_tile(folder: Path, found: pd.DataFrame, tile_px: int = 256, mpp: float = 0.5, max_mpp: float = 20.0) -> None:
     task = folder / "task.csv"
     ok = list(found.index[found["status"] == "ok"])
-    task.write_text("slide,target\n" + "".join(f"{slide},{number % 2}\n" for number, slide in enumerate(ok)))
+    task.write_text("slide,target\n" + "".join(f"{slide},{number % 2}\n" for number, slide in enumerate([*ok, "unknown"])))
     results = folder / "results"
-    jobs = Jobs(one_shard(folder / "slides.csv", 256, 0.5, 20.0))
+    jobs = Jobs(one_shard(folder / "slides.csv", tile_px, mpp, max_mpp))
     features(
         catalog=results / "catalog" / "slides.parquet",
         tiles=results / "tiles",
@@ -102,16 +102,18 @@ def the_features_of_each_tile(folder: Path, found: pd.DataFrame) -> None:
             assert file["coords"].shape == (found["tiles"][slide], 2)
 
 
-def test_a_philips_slide_at_its_own_resolution(run: Run, shared_data: Path) -> None:
+def test_a_philips_slide_at_its_own_resolution(run: Run, shared_data: Path, tmp_path: Path) -> None:
     found = run(mpp=0.69, philips=(shared_data / "slides" / PHILIPS, ""))
     assert found["status"]["philips"] == "ok"
     assert found["tiles"]["philips"] > 200
+    the_features_of_each_tile(tmp_path, found, mpp=0.69)
 
 
-def test_a_dicom_overview_where_the_settings_allow_it(run: Run, shared_data: Path) -> None:
+def test_a_dicom_overview_where_the_settings_allow_it(run: Run, shared_data: Path, tmp_path: Path) -> None:
     found = run(mpp=29.0, tile_px=32, max_mpp=50.0, dicom=(shared_data / "slides" / DICOM, ""))
     assert found["status"]["dicom"] == "ok"
     assert found["tiles"]["dicom"] > 20
+    the_features_of_each_tile(tmp_path, found, tile_px=32, mpp=29.0, max_mpp=50.0)
 
 
 def test_each_bad_file_has_its_own_reason_and_the_others_are_unharmed(run: Run, shared_data: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.checkout import Checkout
+from tests.checkout import ROOT, Checkout
 from tests.test_table_files import assert_tex
 
 REPORT = {"report": 1, "all": 1}
@@ -159,7 +159,7 @@ def test_a_slide_that_left_is_swept_away(checkout: Checkout) -> None:
 def test_two_fresh_checkouts_give_the_same_figures(results: Path, tmp_path: Path) -> None:
     other = Checkout(tmp_path)
     other.snakemake("all")
-    for pattern in ("figures/*.csv", "tables/*.csv", "splits/*.csv", "schedule/*.arrow"):
+    for pattern in ("figures/**/*.csv", "tables/*.csv", "splits/*.csv", "schedule/*.arrow"):
         for path in sorted(results.glob(pattern)):
             assert path.read_bytes() == (other.folder / "results" / path.relative_to(results)).read_bytes(), path.name
 
@@ -173,6 +173,7 @@ def test_a_misspelt_key_stops_before_any_job(checkout: Checkout) -> None:
 
 
 def test_the_slurm_profile_resolves_by_name(checkout: Checkout) -> None:
+    assert (ROOT / "slurm").readlink() == Path("profiles/slurm")
     done = checkout.python(
         "-m", "snakemake", "--profile", "slurm", "--configfile", "config/demo.yaml", "config/test.yaml", "-n", "--", "all"
     )
