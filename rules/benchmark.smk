@@ -62,6 +62,8 @@ rule gma:
         "benchmarks/gma/{task}/{encoder}.tsv"
     conda:
         "../envs/microtome.yaml"
+    resources:
+        device=DEVICE,
     params:
         settings=GMA,
         encoder=lambda wildcards: JOBS.encoder_settings(wildcards.encoder).json_text(),

@@ -4,6 +4,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 
 # Jobs find the package in this checkout, on a cluster node and in a conda environment too.
@@ -76,6 +77,10 @@ def previous_state(wildcards):
     before = int(wildcards.pseudo_epoch) - 1
     return f"results/pretrain/{wildcards.run}/{before}/state.pt" if before else []
 
+
+# Jobs that use this machine's GPU, where it has one, ask for this much `device`: profiles/local lets one run at a time. Not `gpu`, which the
+# Slurm executor would add to `gres`. Looked for without torch: this is read by every job.
+DEVICE = int(os.path.exists("/dev/nvidia0") or shutil.which("nvidia-smi") is not None)
 
 TASK_TABLES = " ".join(str(task.table) for task in CONFIG.tasks.values())
 TISSUE = JOBS.tissue_settings().json_text()

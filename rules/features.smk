@@ -24,6 +24,8 @@ rule features:
         "benchmarks/features/{encoder}/{shard}.tsv"
     conda:
         "../envs/microtome.yaml"
+    resources:
+        device=DEVICE,
     params:
         settings=lambda wildcards: JOBS.encoder_settings(wildcards.encoder).json_text(),
         slides=lambda wildcards: JOBS.features_digest(wildcards.shard),

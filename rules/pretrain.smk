@@ -32,6 +32,7 @@ rule pretrain:
         runtime=60,
         slurm_partition="",
         slurm_account="",
+        device=DEVICE,
     params:
         settings=lambda wildcards: JOBS.pretrain_settings(wildcards.run).json_text(),
         previous=lambda wildcards, input: f"--previous {input.previous}" if input.previous else "",

@@ -46,6 +46,8 @@ rule quality:
         "benchmarks/quality/{encoder}.tsv"
     conda:
         "../envs/microtome.yaml"
+    resources:
+        device=DEVICE,
     params:
         settings=lambda wildcards: JOBS.encoder_settings(wildcards.encoder).json_text(),
         untrained=lambda wildcards: (

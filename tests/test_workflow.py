@@ -1,5 +1,8 @@
 """The whole workflow on a drawn cohort (config/test.yaml), and what runs again after each kind of change: jobs are counted."""
 
+import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from tests.test_table_files import assert_tex
 
 REPORT = {"report": 1, "all": 1}
 METHODS = {"methods": 1, **REPORT}  # where a setting changed: the report states every one
+DEVICE_HERE = Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
 WITHOUT_LABELS = ["figure_quality", "quality_table", "figure_pca"]
 
 
@@ -48,6 +52,8 @@ def test_figures_tables_and_report_are_there(checkout: Checkout) -> None:
         assert all(table.with_suffix(suffix).is_file() for suffix in (".csv", ".md", ".html"))
     report = (checkout.folder / "results/report.html").read_text()
     assert all(name in report for name in ("pretraining.png", "checkpoints.png", "quality.png", "pca.png", "auc.html", "quality.html"))
+    shown = "".join(report.split("var results = ")[1:])
+    assert all(f"results/figures/neighbours/{encoder}.png" in shown for encoder in near)
 
 
 def test_a_second_institutions_slides_are_evaluated_and_never_pretrained_on(checkout: Checkout) -> None:
@@ -170,6 +176,23 @@ def test_a_misspelt_key_stops_before_any_job(checkout: Checkout) -> None:
     assert done.returncode != 0
     assert "gma.learning_rate: unknown key" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_one_job_at_a_time_takes_a_gpu(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that has one; without, the same jobs run beside one another."""
+
+    def asking() -> set[str]:
+        jobs = re.findall(r"^(?:local)?rule (\w+):\n((?: .+\n)+)", checkout.snakemake("all", "--dry-run", "--forceall"), re.MULTILINE)
+        assert len(jobs) > 40
+        return {rule for rule, lines in jobs if "device=1" in lines}
+
+    users = {"pretrain", "features", "quality", "gma"}
+    assert asking() == (users if DEVICE_HERE else set())
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert asking() == users
+    assert yaml.safe_load((checkout.folder / "profiles/local/config.yaml").read_text())["resources"] == {"device": 1}
 
 
 def test_the_slurm_profile_resolves_by_name(checkout: Checkout) -> None:
