@@ -19,7 +19,7 @@ LAPTOP = {"tissue": 1, "tiles": 1, "gma": 1, "features": 1, "quality": 1}  # thr
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """Nine nodes: partitions cpu and gpu of four, failing, preempted, and urgent (which preempts) of all; the account pathology."""
+    """Ten nodes: partitions cpu and gpu of four, failing, preempted, yielding, urgent (which preempts) of all; the account pathology."""
     if not (os.environ.get("CI") == "true" or os.environ.get("MICROTOME_SLURM") == "1"):
         pytest.skip("installs Slurm on this machine: set MICROTOME_SLURM=1 (or CI=true) to run it")
     if os.geteuid() != 0:

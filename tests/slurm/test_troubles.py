@@ -127,6 +127,36 @@ def out_of_memory(folder: Path, prepared: Path) -> None:
     check_tissue(folder, prepared)
 
 
+def out_of_time(folder: Path, prepared: Path) -> None:
+    """A job that Slurm ends at its time limit comes back with more, as the profile says, and keeps the slides that were done."""
+    trial = Trial(folder, prepared, slow_s=1, runtime="10 * attempt")
+    run = trial.snakemake("--", TISSUE)
+    first, done = trial.at_work(), trial.slides()
+    slurm("scontrol", "update", f"jobid={first.job}", "timelimit=1")
+    until(lambda: any(job.state == "TIMEOUT" for job in trial.queue()), "the end of the job at its time limit")
+    trial.slow_s = 0
+    assert run.end() == 0, run.said
+    assert f"SLURM-job '{first.job}' failed, SLURM status is: 'TIMEOUT'" in run.said
+    (second,) = (job.job for job in trial.queue() if job.job != first.job)
+    assert slurm("squeue", "--noheader", "--states=all", "--jobs", second, "--format", "%l").strip() == "20:00"
+    assert done.items() <= trial.slides().items()
+    check_tissue(folder, prepared)
+
+
+def preempted(folder: Path, prepared: Path) -> None:
+    """A job that a more urgent one preempts is requeued by Slurm, not failed, and keeps the slides that were done."""
+    trial = Trial(folder, prepared, slow_s=1, slurm_partition="yielding")
+    run = trial.snakemake("--retries", "0", "--", TISSUE)
+    job, done = trial.at_work(), trial.slides()
+    slurm("sbatch", "--partition", "urgent", "--nodelist", job.node, "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1")
+    until(lambda: restarts(job.job) == 1, "the job to be requeued after its preemption")
+    trial.slow_s = 0
+    assert run.end() == 0, run.said
+    assert [queued.job for queued in trial.queue()] == [job.job]
+    assert done.items() <= trial.slides().items()
+    check_tissue(folder, prepared)
+
+
 def node_down(folder: Path, prepared: Path) -> None:
     """A job whose node goes down runs again on another node."""
     trial = Trial(folder, prepared, slow_s=1, slurm_partition="failing")
@@ -296,6 +326,8 @@ TROUBLES: list[Callable[[Path, Path], None]] = [
     killed,
     finished_alone,
     out_of_memory,
+    out_of_time,
+    preempted,
     node_down,
     broken_package,
     broken_on_the_nodes,
