@@ -9,7 +9,7 @@ from microtome.errors import UserError
 from microtome.export_opal import export_opal
 from microtome.settings import SplitsSettings
 from microtome.splits import splits
-from tests.test_gma import write_inputs
+from tests.test_gma import places, write_inputs
 from tests.test_gma_training import drawn_bags
 
 
@@ -35,7 +35,7 @@ def test_opals_layout(exported: Path) -> None:
     for row in slides.itertuples():
         tensor = torch.load(Path(row.tensor_root) / "tiny" / row.tensor_name)
         assert torch.equal(tensor, bags.tiles(bags.slides.index(row.slide)))
-        assert len(tensor) == (tiles["slide"] == row.slide).sum()
+        assert tiles.loc[tiles["slide"] == row.slide, ["x", "y"]].to_numpy().tolist() == places(len(tensor)).tolist()
 
 
 def test_the_way_back(exported: Path) -> None:

@@ -107,6 +107,8 @@ def test_order_and_count_match_the_index(cohort: pd.DataFrame) -> None:
             assert file["features"].dtype == np.float32
             assert file["coords"][:].tolist() == [[tile * TILE_PX, 0] for tile in range(row.tiles)]
             attributes = dict(file["coords"].attrs)
+            assert dict(file["features"].attrs) == {"name": row.slide, "savetodir": "features/0"}
+            assert attributes["savetodir"] == "features/0"
             assert attributes["patch_size"] == TILE_PX
             assert attributes["patch_size_level0"] == 64
             assert attributes["name"] == row.slide

@@ -8,7 +8,7 @@ import pytest
 from microtome.decisions import calibration
 from microtome.figure_calibration import draw, drawn, figure_calibration
 from tests.benchmark_runs import figures_settings
-from tests.figure_checks import assert_readable, assert_saved
+from tests.figure_checks import assert_readable, assert_saved, texts
 from tests.test_decisions import drawn as predictions
 from tests.test_decisions import write
 from tests.test_figure_convergence import ELEVEN
@@ -30,7 +30,10 @@ def test_what_is_drawn_is_calibration_of_last_checkpoints(tmp_path: Path) -> Non
 def test_nothing_overlaps(encoders: list[str], tasks: int) -> None:
     one = calibration(predictions(2 + tasks % 2)).assign(classes=2 + tasks % 2, task_slides=2000)
     parts = [one.assign(task=f"a_task_of_number_{n}", encoder=encoder) for n in range(tasks) for encoder in encoders]
-    assert_readable(draw(pd.concat(parts, ignore_index=True), figures_settings({"res50": "res50 (random weights)"})))
+    label = {encoders[-1]: f"{encoders[-1]} (random weights)"}
+    figure = draw(pd.concat(parts, ignore_index=True), figures_settings(label))
+    assert_readable(figure)
+    assert [text for text, _ in texts(figure) if "random weights" in text] == list(label.values())
 
 
 def test_few_slides_are_hollow_and_counts_add_up() -> None:

@@ -51,7 +51,9 @@ def test_small_differences_have_ticks_apart() -> None:
         "p_holm": 0.01,
         "shown": True,
     }
-    assert_readable(draw(pd.DataFrame([row]), figures_settings({"res50": "res50 (random weights)"})))
+    figure = draw(pd.DataFrame([row]), figures_settings({"res50": "res50 (random weights)"}))
+    assert_readable(figure)
+    assert sum("res50 (random weights)" in text for text, _ in texts(figure)) == 1
 
 
 @pytest.mark.parametrize(("tasks", "encoders"), [(1, 2), (2, 6), (3, 11)])

@@ -8,11 +8,13 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from microtome.errors import UserError
 from microtome.figure_neighbours import FRAME_PX, MARK, OTHER, SAME, answers, by_chance, draw, figure_neighbours, nearest, queries
+from microtome.figure_style import save
 from microtome.quality_sample import quality_sample
 from microtome.tile_sheet import GAP_PX, LINE_PX
 from tests.figure_checks import assert_readable, assert_saved, texts
@@ -62,15 +64,18 @@ def test_the_share_by_chance_is_that_of_random_features() -> None:
     assert by_chance(sample, [0]) == pytest.approx(50 / 250)
 
 
-def test_a_page_is_drawn_from_features_and_tars(tmp_path: Path) -> None:
+def test_a_page_is_drawn_from_features_and_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog_of(tmp_path, slide_table({"breast": [5, 3, 9], "lung": [7, 1, 4]}))
     quality_sample(tmp_path / "catalog.parquet", tmp_path / "tiles", tmp_path / "sample.parquet", settings(18, 6))
     with h5py.File(tmp_path / "features.h5", "w") as file:
         file["features"] = np.random.default_rng(0).normal(size=(18, 4)).astype(np.float16)
     outputs = [tmp_path / f"near.{kind}" for kind in ("pdf", "png", "csv")]
     arguments = (tmp_path / "sample.parquet", tmp_path / "features.h5", tmp_path / "tiles", *outputs, 2, 3, 0, "res50 (random weights)")
+    pages: list[Figure] = []
+    monkeypatch.setattr("microtome.figure_neighbours.save", lambda page, *paths: (pages.append(page), save(page, *paths)))
     figure_neighbours(*arguments)
     assert_saved(outputs[0], outputs[1])
+    assert sum(text.startswith("res50 (random weights): ") for text, _ in texts(pages[0])) == 1
     table = pd.read_csv(outputs[2])
     assert table["rank"].tolist() == [0, 1, 2, 3] * 2
     pixels = np.asarray(Image.open(outputs[1]).convert("RGB"))

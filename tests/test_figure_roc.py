@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from microtome.figure_roc import RATES, draw, drawn, figure_roc, mean_curve
 from tests.benchmark_runs import figures_settings
-from tests.figure_checks import assert_readable, assert_saved
+from tests.figure_checks import assert_readable, assert_saved, texts
 from tests.test_figure_convergence import ELEVEN
 
 
@@ -87,4 +87,6 @@ def test_files_hold_what_is_drawn(tmp_path: Path) -> None:
 def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: int) -> None:
     paths = write(tmp_path, [f"a_task_of_number_{n}" for n in range(tasks)], ELEVEN[:encoders])
     settings = figures_settings({name: f"{name} (random weights)" for name in ELEVEN[2:4]})
-    assert_readable(draw(drawn(paths, settings), settings))
+    figure = draw(drawn(paths, settings), settings)
+    assert_readable(figure)
+    assert sum("(random weights)" in text for text, _ in texts(figure)) == len(ELEVEN[2:4]) * (encoders > 2)

@@ -18,12 +18,15 @@ from microtome.errors import UserError
 
 MADE_FROM = "made_from"
 COORDS_DIGEST = "coords_sha256"
+OF_FEATURES = ("name", "savetodir")
 
 
 def write_features(
     path: Path, features: np.ndarray[Any, Any], coords_px0: np.ndarray[Any, Any], attributes: Mapping[str, Any], made_from: str
 ) -> None:
     """Write a slide's features whole or not at all; `attributes` are set on `coords`, where the common toolkits look for them.
+
+    Those of `OF_FEATURES` stand on `features`, too, as TRIDENT writes them.
 
     Raises:
         ValueError: not one place [x, y] a tile.
@@ -34,6 +37,7 @@ def write_features(
         file["features"] = features
         file["coords"] = coords_px0.astype(np.int64)
         file["coords"].attrs.update(attributes)
+        file["features"].attrs.update({name: attributes[name] for name in OF_FEATURES if name in attributes})
         file.attrs[MADE_FROM] = made_from
         file.attrs[COORDS_DIGEST] = _coords_digest(coords_px0)
 

@@ -1,4 +1,5 @@
 """[features_input], [features_small_slides], [features]: tiles/s beside the plain loop: Pillow, torchvision, a DataLoader a slide.
+[features_gpu], where there is one: tiles/s in bf16, from the tile store to features, with all cores reading.
 
 Tiles are drawn: 256 px JPEG of about 20 KB, in tars for ours, as loose files for the plain way. Both run in this process on all its
 cores; [features_input] is counted in CPU seconds of one core.
@@ -30,12 +31,27 @@ from tests.benchmarks.rows import row, seconds
 
 TILE_PX = 256
 BATCH = 64
+GPU_BATCH = 256
 REPEATS = 5
 
 
 def main() -> list[dict[str, Any]]:
-    """Three rows."""
-    return [input_row(1000), end_to_end_row("features_small_slides", 200, 20), end_to_end_row("features", 10, 400)]
+    """Three rows, and one more where there is a GPU."""
+    rows = [input_row(1000), end_to_end_row("features_small_slides", 200, 20), end_to_end_row("features", 10, 400)]
+    return [*rows, gpu_row(20, 8000)] if torch.cuda.is_available() else rows
+
+
+def gpu_row(slides: int, tiles: int) -> dict[str, Any]:
+    """From JPEG to features on a GPU with ViT-S/16 at 224 px in bf16; a first slide warms up."""
+    encoder, asked = vit_small(), settings().model_copy(update={"precision": "bf16", "dtype": "float16"})
+    torch.set_num_threads(1)  # of each worker
+    with tempfile.TemporaryDirectory() as folder:
+        stored = write_slides(Path(folder), slides, tiles, loose=False)
+        list(encode(encoder, stored[:1], asked, GPU_BATCH, cores()))
+        taken_s = seconds(lambda: list(encode(encoder, stored, asked, GPU_BATCH, cores())))
+    torch.set_num_threads(cores())
+    rate = round(slides * tiles / taken_s)
+    return row("features_gpu", rate, "tiles/s", None, None, cores(), slides=slides, tiles_a_slide=tiles, gpu=torch.cuda.get_device_name())
 
 
 def input_row(tiles: int) -> dict[str, Any]:
@@ -101,17 +117,17 @@ class LooseTiles(Dataset[Tensor]):
         return image
 
 
-def write_slides(folder: Path, slides: int, tiles: int) -> list[SlideTiles]:
-    """The same tiles twice: in a tar a slide, and as loose files in a folder a slide."""
+def write_slides(folder: Path, slides: int, tiles: int, loose: bool = True) -> list[SlideTiles]:
+    """The same tiles twice: in a tar a slide, and as `loose` files in a folder a slide."""
     drawn = list(draw_tiles(64))
-    return [_write_slide(folder, f"slide{number:03d}", [drawn[(number + n) % 64] for n in range(tiles)]) for number in range(slides)]
+    return [_write_slide(folder, f"slide{number:03d}", [drawn[(number + n) % 64] for n in range(tiles)], loose) for number in range(slides)]
 
 
-def _write_slide(folder: Path, slide: str, jpegs: list[bytes]) -> SlideTiles:
+def _write_slide(folder: Path, slide: str, jpegs: list[bytes], loose: bool) -> SlideTiles:
     (folder / slide).mkdir()
     with TileTar(folder / f"{slide}.tar") as tar:
         offsets = [tar.add(f"{n}.jpg", data) for n, data in enumerate(jpegs)]
-    for n, data in enumerate(jpegs):
+    for n, data in enumerate(jpegs if loose else ()):
         (folder / slide / f"{n:05d}.jpg").write_bytes(data)
     sizes = np.array([len(data) for data in jpegs], np.int32)
     return SlideTiles(slide, folder / f"{slide}.tar", TILE_PX, np.zeros((len(jpegs), 2), np.int64), np.array(offsets), sizes)
