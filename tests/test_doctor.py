@@ -149,6 +149,16 @@ def test_slides_and_tasks(tmp_path: Path) -> None:
     is_wrong(fault, "missing: patient, organ", "slide table")
 
 
+def test_more_files_in_a_folder_than_file_systems_like(tmp_path: Path) -> None:
+    config = project(tmp_path)
+    assert project_checks.shard_folders(config, 20).level == "ok"
+    found = project_checks.shard_folders(config, 423_563)
+    assert (found.level, "about 317,673 files in a folder" in found.what) == ("warning", True)
+    assert "raise cohort.shards to 255 or more" in found.remedy
+    enough = config.model_copy(update={"cohort": config.cohort.model_copy(update={"shards": 255})})
+    assert project_checks.shard_folders(enough, 423_563).level == "ok"
+
+
 def test_gated_weights_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = project(tmp_path)
     assert project_checks.hub(config).what == "no encoder from the hub"

@@ -45,6 +45,7 @@ def project(configfile: list[Path]) -> Iterator[Finding]:
         yield fault
         return
     yield project_checks.slide_paths(config, slides)
+    yield project_checks.shard_folders(config, len(slides))
     tasks = project_checks.task_tables(config, slides)
     yield tasks
     if tasks.level == "ok":

@@ -18,6 +18,8 @@ from microtome.project import Profile, read_config
 from microtome.tasks import read_task, with_patients
 
 SAMPLE = 200  # slides whose paths are looked at
+FILES_A_SLIDE = 3  # in the shard's folder of `tissue`, and in that of `tiles`
+MAX_FILES_A_FOLDER = 5000
 
 
 def slide_paths(config: Config, slides: pd.DataFrame) -> Finding:
@@ -30,6 +32,17 @@ def slide_paths(config: Config, slides: pd.DataFrame) -> Finding:
     level: Level = "wrong" if len(missing) > config.max_failed_fraction * len(paths) else "warning"
     remedy = "mend the column path, or mount the archive here and on the nodes; a missing slide is a failed row"
     return Finding(level, f"{config.slides}: {len(missing)} of {len(paths)} paths looked at are no file: {some(missing)}", remedy)
+
+
+def shard_folders(config: Config, slides: int) -> Finding:
+    """Whether a shard's folder of masks, overlays and notes (or tars, places and notes) stays small enough for a file system to list."""
+    files = FILES_A_SLIDE * -(-slides // config.cohort.shards)
+    what = f"{config.cohort.shards} shards: about {files:,} files in a folder of `tissue` or `tiles`"
+    if files <= MAX_FILES_A_FOLDER:
+        return Finding("ok", what)
+    wanted = -(-FILES_A_SLIDE * slides // MAX_FILES_A_FOLDER)
+    remedy = f"raise cohort.shards to {wanted:,} or more, before the first run: it moves every slide to another shard"
+    return Finding("warning", f"{what}; more than {MAX_FILES_A_FOLDER:,} are slow on shared file systems", remedy)
 
 
 def slide_table(config: Config) -> tuple[Finding | None, pd.DataFrame]:
