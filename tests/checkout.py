@@ -21,6 +21,12 @@ def copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
+def counted(printed: str) -> dict[str, int]:
+    """The jobs, by rule, in what a dry run printed."""
+    stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", printed, re.DOTALL)
+    return {rule: int(count) for rule, count in (line.split() for line in stats.group(1).splitlines())} if stats else {}
+
+
 class Checkout:
     """The copy; `profile` is what its runs use; `drawn`: with the tests' small cohort; `made`: it is in the folder already."""
 
@@ -46,15 +52,17 @@ class Checkout:
         if change is not None:
             (self.folder / "change.yaml").write_text(json.dumps(change))
             files.append("change.yaml")
-        done = self.python("-m", "snakemake", "--profile", self.profile, *options, "--configfile", *files, "--", target)
+        return self.run_snakemake("--profile", self.profile, *options, "--configfile", *files, "--", target)
+
+    def run_snakemake(self, *arguments: str) -> str:
+        """Run a command line of Snakemake's; what it printed."""
+        done = self.python("-m", "snakemake", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def jobs(self, change: dict[str, object] | None = None) -> dict[str, int]:
         """The jobs that a run would do now, counted by rule."""
-        done = self.snakemake("all", "--dry-run", "--quiet", "rules", change=change)
-        stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", done, re.DOTALL)
-        return {rule: int(count) for rule, count in (line.split() for line in stats.group(1).splitlines())} if stats else {}
+        return counted(self.snakemake("all", "--dry-run", "--quiet", "rules", change=change))
 
     def times(self, pattern: str) -> dict[str, int]:
         """When each file that matches was last written."""

@@ -2,15 +2,18 @@
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from tests.checkout import ROOT, Checkout
+from microtome.masks import geojson
+from tests.checkout import ROOT, Checkout, counted
 from tests.test_table_files import assert_tex
 
 REPORT = {"report": 1, "all": 1}
@@ -80,6 +83,13 @@ def test_a_second_run_has_nothing_to_do(checkout: Checkout) -> None:
     assert checkout.jobs() == {}
 
 
+def test_the_command_that_the_summary_offers_tries_the_failed_slides_shard_alone(checkout: Checkout) -> None:
+    found = re.search(r"```\nsnakemake (.*)\n```", (checkout.folder / "results/catalog/summary.md").read_text())
+    assert found
+    command = shlex.split(found.group(1).replace("PROFILE", checkout.profile))
+    assert counted(checkout.run_snakemake("--dry-run", "--quiet", "rules", *command)) == {"tissue": 1, "tiles": 1, "catalog": 1}
+
+
 def test_a_setting_reruns_its_stage_and_what_follows(checkout: Checkout) -> None:
     names = ("convergence", "checkpoints", "ranking", "differences", "roc", "calibration")
     figures = dict.fromkeys([*(f"figure_{name}" for name in names), "tables", "decisions"], 1) | {"figure_attention": 2}
@@ -145,16 +155,22 @@ def test_a_comment_in_the_training_code_reruns_nothing(checkout: Checkout) -> No
 
 
 def test_a_new_slide_reruns_one_shard_and_in_it_one_slide(checkout: Checkout, slides_table: Path) -> None:
-    row = slides_table.read_text().splitlines()[1]
-    slides_table.write_text(slides_table.read_text() + row.replace(row.split(",")[0] + ",", "one_more,", 1) + "\n")
-    jobs = checkout.jobs()
-    assert jobs == {"cohort": 1, "tissue": 1, "tiles": 1, "catalog": 1, "tables": 1, "overlap": 1, "figure_overlays": 1, **REPORT}
+    mask = checkout.folder / "demo" / "drawn.geojson"
+    mask.write_text(geojson(np.ones((1, 1), bool), (500.0, 500.0)))
+    slides = pd.read_csv(slides_table, dtype=str)
+    new = slides.head(1).assign(slide="one_more", mask="demo/drawn.geojson")
+    pd.concat([slides, new]).to_csv(slides_table, index=False)
+    shard = {"tissue": 1, "tiles": 1, "catalog": 1, "tables": 1, "overlap": 1, "figure_overlays": 1, **REPORT}
+    assert checkout.jobs() == {"cohort": 1, **shard}
     before = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}
     checkout.snakemake("all")
     after = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}
     new = {name for name in after if before.get(name) != after[name]}
     assert all("one_more" in name or "contact" in name for name in new)
     assert pd.read_parquet(checkout.folder / "results/catalog/slides.parquet").set_index("slide")["status"]["one_more"] == "ok"
+    assert checkout.jobs() == {}
+    mask.write_text(geojson(np.ones((1, 1), bool), (400.0, 500.0)))
+    assert checkout.jobs() == shard, "an edited mask is its own shard's alone"
 
 
 def test_a_slide_that_left_is_swept_away(checkout: Checkout) -> None:
