@@ -30,6 +30,7 @@ demo: $(INSTALLED) ## draw a small cohort and run everything on it, CPU only
 	@echo "Tables:  $$(ls results/tables/*.md | tr '\n' ' ')"
 
 init: $(INSTALLED) ## a folder for a cohort of its own, which uses this installation: FOLDER=…
+	@$(if $(FOLDER),,$(error FOLDER is missing: make init FOLDER=/where/the/cohort/shall/be))
 	@python -m microtome.init --folder "$(FOLDER)"
 
 plan: $(INSTALLED) ## what a run will need: jobs, GPU hours, disk, files; CONFIG="overlay.yaml …" PROFILE=slurm SLIDES=400000

@@ -25,6 +25,8 @@ def test_a_new_project_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().out
     assert f"cd '{folder}'\n" in said
     assert "  snakemake --profile slurm all\n" in said
+    plan = subprocess.run(["make", "plan", "PROFILE=slurm"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert "GPU hours" in plan
     planned = snakemake(folder, "--profile", "slurm", "-n", "--quiet", "rules", "--", "all")
     assert "cohort" in planned
     assert "tiles                    64" in planned

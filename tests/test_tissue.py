@@ -98,7 +98,10 @@ def test_mpp_of_the_table_counts_and_a_slide_too_coarse_is_refused(tmp_path: Pat
     path = str(write_slide(tmp_path / "s.tiff", tissue_like(1200, 900), 0.5))
     found = run(tmp_path, {"as_given": {"path": path, "mpp": 0.25}, "coarse": {"path": path, "mpp": 0.69}})
     assert found.loc["as_given", ["status", "mpp", "mpp_source"]].tolist() == ["ok", 0.25, "table"]
-    assert found.loc["coarse", "reason"] == "level 0 has 0.69 µm/px, coarser than the 0.5 that grid.mpp wants"
+    assert (
+        found.loc["coarse", "reason"]
+        == "level 0 has 0.69 µm/px, coarser than the 0.5 that grid.mpp wants: raise grid.mpp, or leave the slide out"
+    )
 
 
 def test_a_second_run_makes_nothing_again_and_a_changed_slide_is_made_again(tmp_path: Path) -> None:

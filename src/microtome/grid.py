@@ -46,7 +46,9 @@ def tile_grid(width_px0: int, height_px0: int, mpp: float, grid: Grid) -> TileGr
         SlideError: a finer resolution is wanted than level 0 has.
     """
     if mpp > grid.mpp * MAX_UPSAMPLING:
-        raise SlideError(f"level 0 has {mpp:g} µm/px, coarser than the {grid.mpp:g} that grid.mpp wants")
+        raise SlideError(
+            f"level 0 has {mpp:g} µm/px, coarser than the {grid.mpp:g} that grid.mpp wants: raise grid.mpp, or leave the slide out"
+        )
     tile_px0 = grid.tile_px * grid.mpp / mpp
     if grid.layout == "aligned":
         tile_px0 = float(round(tile_px0))

@@ -9,6 +9,7 @@ changes here changes for every project.
 import json
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 from microtome.atomic import write_text
@@ -25,6 +26,11 @@ include: {snakefile}
 
 workflow.default_target = "all"  # of plain `snakemake`, too
 '''
+MAKEFILE = """# `make doctor`, `make plan`: for this project. CONFIG="overlay.yaml …" PROFILE=slurm
+doctor plan:
+	@{python} -m microtome.$@ $(if $(CONFIG),--configfile $(CONFIG)) $(if $(PROFILE),--profile $(PROFILE))
+.PHONY: doctor plan
+"""
 NEXT = """A project in {folder}. To go on:
 
   cd {folder}
@@ -33,7 +39,8 @@ NEXT = """A project in {folder}. To go on:
   $EDITOR profiles/slurm/config.yaml                                       # the lines marked EDIT; or profiles/local for one machine
   python -m microtome.doctor --profile slurm                               # is everything there?
   python -m microtome.plan --profile slurm                                 # what will it need?
-  snakemake --profile slurm -n all                                         # what would be done?
+  snakemake --profile profiles/local -- results/catalog/summary.md         # first look at results/tissue/*/_contact_sheet.jpg
+  snakemake --profile slurm -n all                                         # what would be done? The last lines count the jobs
   snakemake --profile slurm all
 """
 
@@ -54,6 +61,7 @@ def init(folder: Path) -> None:
         (shutil.copytree if (HOME / name).is_dir() else shutil.copy)(HOME / name, folder / name)
     (folder / "slurm").symlink_to("profiles/slurm")  # where `--profile slurm` is looked for
     write_text(folder / "Snakefile", SNAKEFILE.format(snakefile=json.dumps(str(HOME / "Snakefile"))))
+    write_text(folder / "Makefile", MAKEFILE.format(python=f"PYTHONPATH={shlex.quote(str(HOME / 'src'))} {shlex.quote(sys.executable)}"))
     print(NEXT.format(folder=shlex.quote(str(folder)), home=shlex.quote(str(HOME))), end="")
 
 

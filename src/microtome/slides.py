@@ -142,7 +142,9 @@ def resolution(properties: Mapping[str, str], table_mpp: float | None, settings:
         raise SlideError(f"no µm/px in its metadata{hint}: give it in the slide table's column mpp")
     if not settings.min_mpp <= found.mpp <= settings.max_mpp:
         expected = f"expected {settings.min_mpp} to {settings.max_mpp}"
-        raise SlideError(f"implausible {found.mpp:g} µm/px (from {found.source}; {expected}): give it in the slide table's column mpp")
+        raise SlideError(
+            f"implausible {found.mpp:g} µm/px (from {found.source}; {expected}): if that is wrong, give it in the slide table's column mpp"
+        )
     return found
 
 
