@@ -80,7 +80,7 @@ def previous_state(wildcards):
 
 # Jobs that use this machine's GPU, where it has one, ask for this much `device`: profiles/local lets one run at a time. Not `gpu`, which the
 # Slurm executor would add to `gres`. Looked for without torch: this is read by every job.
-DEVICE = int(os.path.exists("/dev/nvidia0") or shutil.which("nvidia-smi") is not None)
+DEVICE = int(shutil.which("nvidia-smi") is not None)
 
 TASK_TABLES = " ".join(str(task.table) for task in CONFIG.tasks.values())
 TISSUE = JOBS.tissue_settings().json_text()
