@@ -89,7 +89,7 @@ SCHEDULE = JOBS.schedule_settings().json_text()
 QUALITY_SAMPLE = JOBS.quality_sample_settings().json_text()
 SPLITS = JOBS.splits_settings().json_text()
 GMA = JOBS.gma_settings().json_text()
-OVERLAYS = f"--configfile {shlex.join(map(str, workflow.overwrite_configfiles))}" if workflow.overwrite_configfiles else ""
+OVERLAYS = f"--configfile {shlex.join(map(os.path.relpath, workflow.overwrite_configfiles))}" if workflow.overwrite_configfiles else ""
 FIGURES = [
     "pretraining",
     "convergence",
