@@ -1,4 +1,4 @@
-"""How long Snakemake waits for its Slurm jobs: no wait without a bound and a message.
+"""How long Snakemake waits for Slurm jobs that it has seen in the queue: no longer than a bound, and with a message.
 
 The executor plugin (2.8.0) has no bound, and drops every job whose state it could not ask for: `wait_with_bounds` stands between it and
 the queue. Pretraining is not meant: its launcher has its own patience.

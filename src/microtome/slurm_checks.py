@@ -47,7 +47,7 @@ def preemption(profile: Profile) -> Finding:
         return Finding("warning", "no answer from scontrol: PreemptMode was not checked", "`scontrol show partition` on the cluster")
     named = {profile.needs(rule).partition for rule in ["the others", *profile.rules()]}
     if ending := sorted(name for name in named if "CANCEL" in modes.get(name, "").split(",")):
-        remedy = "a job preempted there is not requeued, and Snakemake waits for it: " + EDIT.format(file=profile.file)
+        remedy = "a job preempted there is not requeued, and counts as failed after 15 minutes: " + EDIT.format(file=profile.file)
         return Finding("warning", f"PreemptMode=CANCEL in partition {some(ending)}", f"{remedy} (scontrol show partition)")
     return Finding("ok", "no partition of the profile cancels jobs that it preempts")
 
