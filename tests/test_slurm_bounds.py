@@ -8,6 +8,7 @@ import pytest
 import snakemake_executor_plugin_slurm as plugin
 from snakemake.exceptions import WorkflowError
 
+from microtome import slurm_bounds
 from microtome.slurm_bounds import Bounds, wait_with_bounds
 
 DAY = 24 * 3600.0
@@ -49,16 +50,33 @@ def test_a_job_that_is_not_requeued_counts_as_failed(word: str, capsys: pytest.C
 
 
 def test_a_forgotten_job_and_one_that_waits_for_ever_end_the_run() -> None:
-    with pytest.raises(WorkflowError, match=r"Slurm has forgotten job 1, last seen RUNNING.*MinJobAge"):
+    with pytest.raises(WorkflowError, match=r"Slurm does not know job 1, last seen: RUNNING.*MinJobAge"):
         looks(({"1": "RUNNING"}, 0), ({}, 10), ({}, 920))
     with pytest.raises(WorkflowError, match=r"Slurm job 1 waited for two weeks: `squeue --jobs 1"):
         looks(({"1": "PENDING"}, 0), ({"1": "PENDING"}, 14 * DAY + 1))
 
 
+def test_a_job_that_never_shows_ends_the_run_and_one_that_shows_late_does_not() -> None:
+    bounds = Bounds()
+    bounds.submitted(["1", "2"])
+    assert bounds.look({"1": "RUNNING"}, 0) == {"1": "RUNNING"}
+    bounds.submitted(["1", "2"])
+    assert bounds.look({"1": "COMPLETED", "2": "PENDING"}, 3500)["1"] == "COMPLETED"
+    bounds.submitted(["2", "3"])
+    assert bounds.look({"2": "COMPLETED"}, 3600) == {"2": "COMPLETED"}
+    with pytest.raises(WorkflowError, match=r"Slurm does not know job 3, last seen: never"):
+        bounds.look({}, 7201)
+
+
 def test_the_plugin_asks_by_way_of_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin, "query_job_status", plugin.query_job_status)
+    monkeypatch.setattr(plugin.Executor, "check_active_jobs", plugin.Executor.check_active_jobs)
     wait_with_bounds(SimpleNamespace(executor_plugin=SimpleNamespace(name="local")))
     assert asyncio.run(plugin.query_job_status("false", logging)) == (None, None)
     wait_with_bounds(SimpleNamespace(executor_plugin=SimpleNamespace(name="slurm")))
     assert asyncio.run(plugin.query_job_status("false", logging)) == ({}, 0.0)
     assert asyncio.run(plugin.query_job_status("echo '7|RUNNING'", logging))[0] == {"7": "RUNNING"}
+    plugin.Executor.check_active_jobs(None, [SimpleNamespace(external_jobid="9_1")])
+    monkeypatch.setattr(slurm_bounds, "UNSEEN_S", -1)
+    with pytest.raises(WorkflowError, match="does not know job 9, last seen: never"):
+        asyncio.run(plugin.query_job_status("true", logging))

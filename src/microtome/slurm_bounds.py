@@ -1,4 +1,4 @@
-"""How long Snakemake waits for Slurm jobs that it has seen in the queue: no longer than a bound, and with a message.
+"""How long Snakemake waits for its Slurm jobs: no longer than a bound, and with a message.
 
 The executor plugin (2.8.0) has no bound, and drops every job whose state it could not ask for: `wait_with_bounds` stands between it and
 the queue. Pretraining is not meant: its launcher has its own patience.
@@ -6,7 +6,7 @@ the queue. Pretraining is not meant: its launcher has its own patience.
 
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +17,8 @@ from microtome.slurm_queue import ALIVE, WAITING
 
 LOST_S = 900  # for a job that was preempted or lost its node to be back in the queue; longer than Slurm's own delays (two minutes)
 GONE = {"", "PREEMPTED", "NODE_FAIL", "REVOKED"}  # "": the queue does not know it any more
+UNSEEN_S = 3600  # for a submitted job to be seen at all: the accounting database may lag
+UNSEEN = "never"  # in place of the state of such a job
 CONTROLLER = ""  # in place of a job
 AGAIN = "The same command goes on: what jobs have finished counts."
 Query = Callable[[str, Any], Awaitable[tuple[dict[str, str] | None, float | None]]]
@@ -26,9 +28,14 @@ class Bounds:
     """What the plugin gets to know of its jobs, and what is said meanwhile. Times are of `time.monotonic`."""
 
     def __init__(self) -> None:
-        self._last: dict[str, str] = {}  # each job that is not over: Slurm's word for its state
+        self._last: dict[str, str] = {}  # each job that is not over: Slurm's word for its state, or UNSEEN
         self._since: dict[str, tuple[str, float]] = {}  # what it waits for, and since when
         self._said_at = 0.0
+
+    def submitted(self, jobs: Iterable[str]) -> None:
+        """Jobs that the plugin waits for, whether or not the queue has shown them yet."""
+        for job in jobs:
+            self._last.setdefault(job, UNSEEN)
 
     def look(self, found: Mapping[str, str] | None, now: float) -> dict[str, str]:
         """Jobs and their states as the plugin is to see them; `found` is what Slurm said, None where it did not answer.
@@ -76,11 +83,11 @@ class Bounds:
 
     def _lost(self, job: str, waited_s: float) -> bool:
         """Whether the job is to count as failed: it was preempted, or its node went down, and Slurm did not requeue it."""
-        if waited_s <= LOST_S:
+        if waited_s <= (UNSEEN_S if self._last[job] == UNSEEN else LOST_S):
             return False
         if self._last[job] not in GONE:
             raise WorkflowError(
-                f"Slurm has forgotten job {job}, last seen {self._last[job]}: it ended while nobody asked, longer ago than MinJobAge "
+                f"Slurm does not know job {job}, last seen: {self._last[job]}. It ended while nobody asked, longer ago than MinJobAge "
                 f"(scontrol show config). {AGAIN}"
             )
         said = f"Slurm job {job} ({self._last[job]}) was not requeued within {LOST_S // 60} minutes: it counts as failed."
@@ -101,3 +108,11 @@ def wait_with_bounds(workflow: Any) -> None:
         return bounds.look(found, time.monotonic()), seconds or 0.0
 
     plugin.query_job_status = bounded
+    check = plugin.Executor.check_active_jobs
+
+    def check_bounded(executor: Any, jobs: list[Any]) -> AsyncIterator[Any]:
+        bounds.submitted(job.external_jobid.split("_")[0] for job in jobs)  # of a task of an array, the array
+        found: AsyncIterator[Any] = check(executor, jobs)
+        return found
+
+    plugin.Executor.check_active_jobs = check_bounded
