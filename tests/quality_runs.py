@@ -6,6 +6,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
+NULLS = ["dino_vits16@0", "mae_vitl16@0", "tres50"]
+LABELS = {name: f"{name} (random weights)" for name in NULLS}
+
 
 def write_measures(folder: Path, encoders: list[str], nulls: list[str]) -> list[Path]:
     """quality/{encoder}/measures.csv under `folder`, all of them different."""

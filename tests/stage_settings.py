@@ -1,9 +1,9 @@
-"""The settings of the slide stages, from the project's configuration with changes."""
+"""The settings of the slide stages, from the project's configuration with changes, and those of small schedules."""
 
 from typing import Any
 
-from microtome.config import Config, load_config
-from microtome.settings import TilesSettings, TissueSettings
+from microtome.config import Config, Schedule, load_config
+from microtome.settings import ScheduleSettings, TilesSettings, TissueSettings
 from tests.test_config import values
 
 
@@ -23,3 +23,9 @@ def tissue_settings(**sections: dict[str, Any]) -> TissueSettings:
 def tiles_settings(**sections: dict[str, Any]) -> TilesSettings:
     config = changed_config(**sections)
     return TilesSettings(reader=config.reader, grid=config.grid, tiles=config.tiles)
+
+
+def schedule_settings(seed: int = 0, **changes: object) -> ScheduleSettings:
+    values = {"version": 1, "pseudo_epochs": 6, "tiles": 60, "slide_parts": 3, "organ_alpha": 0.5, "max_tiles_per_slide": None}
+    schedule = Schedule.model_validate({**values, "block": 1, "exclude_tasks": [], **changes})
+    return ScheduleSettings(seed=seed, schedule=schedule)

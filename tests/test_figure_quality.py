@@ -1,4 +1,4 @@
-"""Figure and table of the label-free measures: nulls at pseudo-epoch 0 and hollow, readable with one and with eleven encoders."""
+"""The figure of the label-free measures: nulls at pseudo-epoch 0 and hollow, readable with one and with eleven encoders."""
 
 from pathlib import Path
 
@@ -6,15 +6,11 @@ import pandas as pd
 import pytest
 
 from microtome.figure_quality import draw, figure_quality
-from microtome.quality_table import quality_table, read_measures
-from microtome.settings import TablesSettings
+from microtome.quality_table import read_measures
 from tests.benchmark_runs import figures_settings
 from tests.figure_checks import assert_readable, assert_saved, texts
-from tests.quality_runs import write_measures
+from tests.quality_runs import LABELS, NULLS, write_measures
 from tests.test_figure_checkpoints import BASELINES, DINO, MAE
-
-NULLS = ["dino_vits16@0", "mae_vitl16@0", "tres50"]
-LABELS = {name: f"{name} (random weights)" for name in NULLS}
 
 
 def test_checkpoints_stand_at_their_pseudo_epochs_and_nulls_are_hollow(tmp_path: Path) -> None:
@@ -46,22 +42,3 @@ def test_nothing_overlaps(tmp_path: Path, encoders: list[str]) -> None:
 def test_no_chance_level_where_no_organ_is_judged(tmp_path: Path) -> None:
     table = read_measures(write_measures(tmp_path, ["res50"], []), {}).assign(chance=float("nan"), knn_accuracy=float("nan"), organs=0)
     assert not any("chance" in text for text, _ in texts(draw(table, figures_settings({}))))
-
-
-def test_the_table_has_a_row_an_encoder(tmp_path: Path) -> None:
-    paths = write_measures(tmp_path, [NULLS[0], DINO[0]], NULLS)
-    quality_table(paths, tmp_path / "tables" / "quality", TablesSettings(tasks={}, labels=LABELS))
-    table = pd.read_csv(tmp_path / "tables" / "quality.csv")
-    assert table["encoder"].tolist() == ["dino_vits16@0", "dino_vits16@1"]
-    assert table["label"].tolist() == ["dino_vits16@0 (random weights)", "dino_vits16@1"]
-    assert table.equals(read_measures(paths, LABELS).astype({"pseudo_epoch": "int64"}))
-    row = (tmp_path / "tables" / "quality.md").read_text().splitlines()[3]
-    expected = [
-        "dino_vits16@1",
-        "192",
-        f"{table['rankme'][1]:.1f}",
-        f"{table['odcorr'][1]:.3f}",
-        f"{table['knn_accuracy'][1]:.3f}",
-        "0.250",
-    ]
-    assert [cell.strip() for cell in row.strip("|").split("|")] == expected

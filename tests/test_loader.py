@@ -14,8 +14,7 @@ from PIL import Image
 
 from microtome.errors import UserError
 from microtome.loader import TileBatch, steps_in, tile_batches
-from microtome.schedule_file import ROW, Schedule, ScheduledTile, write_schedule
-from microtome.tile_files import OPEN_FILES, TileFiles, decode_into
+from microtome.schedule_file import ROW, Schedule, write_schedule
 from tests.tile_folder import slide_table, tile_jpeg, write_tiles
 
 TILES, GLOBAL_BATCH = 130, 12
@@ -169,50 +168,3 @@ def test_stand_ins_are_limited(tmp_path: Path, workers: int) -> None:
     Path(Schedule(schedule)[0].tar).unlink()
     with pytest.raises(UserError, match=r"tiles could not be read, at most 3 may be replaced\. The last: tile \d+ of slide"):
         replaced_batches(schedule, 3, workers)
-
-
-TILE = ScheduledTile("results/tiles/0/a.tar", 7, 512, 999)
-
-
-def decoded(data: bytes) -> np.ndarray:
-    image = np.zeros((32, 32, 3), np.uint8)
-    decode_into(image, data, TILE)
-    return image
-
-
-def jpeg(image: Image.Image, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", **options)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("progressive", [False, True])
-def test_odd_jpegs_are_decoded_as_pillow_does(mode: str, progressive: bool) -> None:
-    with Image.open(io.BytesIO(tile_jpeg("a", 0, 32))) as drawn:
-        data = jpeg(drawn.convert(mode), quality=90, progressive=progressive)
-    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    assert np.abs(decoded(data) - expected).max() <= 1
-
-
-def test_damaged_jpegs_are_refused() -> None:
-    data = tile_jpeg("a", 0, 32)
-    with pytest.raises(UserError, match="expected a JPEG of 32 x 32 px, found one of 64 x 64 px"):
-        decoded(tile_jpeg("a", 0, 64))
-    for damaged in (b"", b"GIF89a", data[: len(data) // 2], data[:200] + bytes(100) + data[300:], data[::-1]):
-        with pytest.raises(UserError, match=r"tile 7 of slide a .*expected a JPEG of 32 x 32 px"):
-            decoded(damaged)
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def test_open_files_are_bounded(tmp_path: Path) -> None:
-    files, before = TileFiles(), open_files()
-    for number in range(OPEN_FILES + 50):
-        (tmp_path / f"{number}.tar").write_bytes(b"abcd")
-        assert files.read(ScheduledTile(str(tmp_path / f"{number}.tar"), 0, 1, 2)) == b"bc"
-    assert open_files() - before == OPEN_FILES
-    files.close()
-    assert open_files() == before

@@ -11,7 +11,6 @@ from safetensors.numpy import save_file
 
 from microtome.config import Config, load_config
 from microtome.methods import ON_CARD, methods, settings_of
-from microtome.protocol import protocol
 from tests.test_table_files import Cells, assert_tex
 
 ROOT = Path(__file__).parents[1]
@@ -67,33 +66,3 @@ def test_the_page_has_a_table_a_section_with_what_it_is(folder: Path, config: Co
 
 def test_values_are_flattened() -> None:
     assert list(settings_of({"a": {"b": [1, 2.5], "c": None}, "d": True})) == [("a.b", "[1, 2.5]"), ("a.c", "null"), ("d", "true")]
-
-
-def test_the_published_protocol_in_words(config: Config) -> None:
-    words = protocol(config)
-    assert list(words) == [
-        *["tissue", "tiles", "schedules", "pretraining of dino_vits16", "pretraining of mae_vitl16"],
-        *["features", "splits", "aggregation", "statistics"],
-    ]
-    assert "256 x 256 px at 0.5 µm/px" in words["tiles"]
-    assert "area-averaged from the nearest finer level" in words["tiles"]
-    assert "as JPEG of quality 80, chroma subsampling 4:2:0" in words["tiles"]
-    assert "65,000,000 tiles a pseudo-epoch, from one of 5 parts" in words["schedules"]
-    # 5e-5 x 1080 / 256 and 1e-4 x 1440 / 256, as OPAL's command lines give them
-    assert (
-        "DINO, vit_small_patch16_224 from random weights, 1,080 tiles a step, fp32; learning rate up to 0.0002109"
-        in words["pretraining of dino_vits16"]
-    )
-    assert "learning rate up to 0.0005625 in 5 pseudo-epochs, then down over 50 in all" in words["pretraining of mae_vitl16"]
-    assert words["splits"] == "20 Monte-Carlo splits a task, 80% of each class for training, no patient on both sides."
-    assert "50 epochs, AdamW, learning rate up to 0.0001 in 10 epochs" in words["aggregation"]
-
-
-def test_what_is_switched_on_is_said(config: Config) -> None:
-    tiles = config.tiles.model_copy(update={"min_tissue_fraction": 0.25, "min_sharpness": 15.0})
-    schedule = config.schedule.model_copy(update={"exclude_tasks": ("example",)})
-    splits = config.splits.model_copy(update={"group": "slide"})
-    words = protocol(config.model_copy(update={"tiles": tiles, "schedule": schedule, "splits": splits}))
-    assert "at least 25% tissue, sharpness of at least 15, as JPEG" in words["tiles"]
-    assert "patients of example kept out" in words["schedules"]
-    assert "patients may be on both sides" in words["splits"]

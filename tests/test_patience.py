@@ -1,6 +1,5 @@
-"""No wait of the launcher is without a bound and a message, whatever Slurm says, and whether it answers or not."""
+"""No wait of the launcher is without a bound and a message, whatever Slurm says."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -53,33 +52,6 @@ def test_two_weeks_in_the_queue_or_a_day_of_silence_are_enough(tmp_path: Path) -
         looks(tmp_path, ("PENDING", 0), ("PENDING", 2 * week + 1), reason="QOSMaxGRESPerUser")
     with pytest.raises(GaveUpError, match=r"did not answer for a day\. Job 7 may still be there: the same command looks for it"):
         looks(tmp_path, ("RUNNING", 0), ("UNKNOWN", 9), ("UNKNOWN", 24 * 3600 + 10))
-
-
-def slurm_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands of Slurm that never answer, as when the controller hangs, or that answer so."""
-    for name in ("squeue", "scancel"):
-        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm_queue, "ANSWER_S", 0.3)
-
-
-def test_a_controller_that_hangs_is_unknown_and_nothing_is_started_beside_jobs_that_may_be_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slurm_that("exec sleep 60", tmp_path, monkeypatch)
-    monkeypatch.setattr(slurm_queue, "GONE_S", 1)
-    assert slurm_queue.state("7") == (slurm_queue.UNKNOWN, "")
-    with pytest.raises(UserError, match=r"Slurm jobs 7 8 were cancelled.*they are still there\. Nothing was started beside them"):
-        slurm_queue.end(["7", "8"])
-    with pytest.raises(UserError, match=r"Slurm does not answer, so that jobs of an earlier run may still be there"):
-        slurm_queue.submitted_from(tmp_path, {"rule_tissue_wildcards_0"})
-
-
-def test_a_job_that_the_queue_has_forgotten_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slurm_that("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", tmp_path, monkeypatch)
-    assert slurm_queue.state("7") == ("", "")
-    slurm_queue.end(["7"])
 
 
 def test_dead_and_alive_are_told_apart() -> None:

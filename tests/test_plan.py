@@ -1,9 +1,8 @@
 """The plan of the published experiment against numbers worked out by hand, and what it says of a profile that will not do."""
 
-import os
+import dataclasses
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -14,12 +13,9 @@ from microtome.errors import UserError
 from microtome.plan import elapsed_h, hours_a_job, plan, row, text, waves
 from microtome.project import Profile
 from microtome.recipes import Mae
-from microtome.stages import Cohort, Stage, read_cohort, stages_of
 from tests.checkout import ROOT
 from tests.test_config import values
-
-TASKS = {"mshs_breast": 1998, "mshs_ibd": 1441, "mshs_er": 2000, "mshs_egfr": 294, "mskcc_egfr": 1000, "mskcc_io": 454}
-PUBLISHED = Cohort(423_563, TASKS, sum(TASKS.values()), 3.25e9 / 423_563, 100e12 / 3.25e9, "the published means")
+from tests.test_stages import PUBLISHED, by_name
 
 
 @pytest.fixture
@@ -30,34 +26,6 @@ def config() -> Config:
 @pytest.fixture
 def slurm() -> Profile:
     return Profile(ROOT / "profiles" / "slurm")
-
-
-def by_name(config: Config, cohort: Cohort = PUBLISHED) -> dict[str, Stage]:
-    return {stage.name: stage for stage in stages_of(config, cohort)}
-
-
-def test_the_published_runs_take_the_published_gpu_hours(config: Config) -> None:
-    stages = by_name(config)
-    # 17 d 16 h on 12 GPUs, and 17 d 10 h on 8; the rates are rounded to whole tiles
-    assert stages["pretrain dino_vits16"].gpu_h == pytest.approx((17 * 24 + 16) * 12, rel=0.01)
-    assert stages["pretrain mae_vitl16"].gpu_h == pytest.approx((17 * 24 + 10) * 8, rel=0.01)
-
-
-def test_jobs_bytes_and_files_by_hand(config: Config) -> None:
-    stages = by_name(config)
-    encoders = {"dino_vits16": 7, "mae_vitl16": 7, "tres50": 1, "res50": 1}
-    assert [stages[name].jobs for name in ("tissue", "tiles", "schedule")] == [1024, 1024, 50]  # as tests/test_paper_scale.py counts
-    assert sum(stages[f"features {name}"].jobs for name in encoders) == 64 * 16
-    assert sum(stages[f"gma {name}"].jobs for name in encoders) == 6 * 16
-    assert stages["tiles"].tiles == pytest.approx(3.25e9)
-    assert stages["tiles"].disk_b == pytest.approx(100e12 + 3.25e9 * (36 + 40))
-    assert stages["tiles"].files == 3 * 423_563 + 2 * 1024  # tar, index and sidecar a slide; table and index a shard
-    assert stages["schedule"].disk_b == 50 * 65_000_000 * 16
-    tiles = 7187 * 3.25e9 / 423_563
-    assert stages["features dino_vits16"].disk_b == pytest.approx(7 * tiles * (384 * 4 + 16))
-    assert stages["features mae_vitl16"].disk_b == pytest.approx(7 * tiles * (1024 * 4 + 16))
-    assert stages["features res50"].disk_b == pytest.approx(tiles * (2048 * 4 + 16))
-    assert stages["gma res50"].memory_b == pytest.approx(2000 * 7673 * 2048 * 4, rel=1e-4)
 
 
 def test_sizes_of_models_are_the_published(config: Config) -> None:
@@ -100,6 +68,11 @@ def test_the_text_says_what_it_assumes_and_what_will_not_do(config: Config, slur
     assert "pretrain dino_vits16: about 5,072 GPU hours, and rule pretrain has no GPU" in local
 
 
+def test_a_task_without_a_table_is_said(config: Config, slurm: Profile) -> None:
+    printed = text(config, dataclasses.replace(PUBLISHED, unread=("mshs_ibd",)), slurm)
+    assert "mshs_ibd: no table yet, 1,198 slides each (the published mean)." in printed
+
+
 def test_a_limit_that_is_too_short(config: Config, tmp_path: Path) -> None:
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     profile["set-resources"]["tiles"]["runtime"] = 60
@@ -108,30 +81,6 @@ def test_a_limit_that_is_too_short(config: Config, tmp_path: Path) -> None:
     printed = text(config, PUBLISHED, Profile(tmp_path))
     assert "tiles: 7 h a job, limit 1 h: raise `runtime` of tiles, or have more shards." in printed
     assert "pretrain dino_vits16: 8 h a pseudo-epoch, limit 7 h: requeued" in printed
-
-
-def test_tables_and_the_catalog_are_taken_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    slides = pd.DataFrame({"slide": [f"s{i}" for i in range(20)], "path": "x", "patient": "p", "organ": "lung"})
-    slides.to_csv("slides.csv", index=False)
-    for name, some in {"a": slides[:6], "b": slides[4:12]}.items():
-        some.assign(target=[i % 2 for i in range(len(some))])[["slide", "target"]].to_csv(f"{name}.csv", index=False)
-    task = {"origin": "here", "disease": "none", "kind": "detection"}
-    merged = values("demo.yaml") | {"slides": "slides.csv", "tasks": {name: {"table": f"{name}.csv", **task} for name in "ab"}}
-    merged["cohort"]["exclude_patients"] = None
-    config = load_config(merged)
-    found = read_cohort(config, 0)
-    assert (found.slides, found.tasks, found.task_slides) == (20, {"a": 6, "b": 8}, 12)
-    Path("results/catalog").mkdir(parents=True)
-    made = pd.DataFrame({"status": ["ok", "ok", "failed"], "tiles": [100, 300, 0], "bytes": [1e6, 5e6, 0]})
-    made.to_parquet("results/catalog/slides.parquet")
-    found = read_cohort(config, 0)
-    assert (found.tiles_a_slide, found.tile_b) == (200, 15_000)
-    assert found.known == f"the means in results{os.sep}catalog{os.sep}slides.parquet"
-    Path("b.csv").unlink()
-    found = read_cohort(config, 9)
-    assert (found.slides, found.tasks, found.unread) == (9, {"a": 6, "b": 1198}, ("b",))  # before there is a table: the published mean
-    assert "b: no table yet, 1,198 slides each (the published mean)." in text(config, found, Profile(ROOT / "profiles" / "slurm"))
 
 
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

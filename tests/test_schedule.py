@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from microtome.errors import UserError
 from microtome.schedule import WINDOW_BLOCKS, Visit, schedule, shuffle, visited_tiles
-from microtome.schedule_file import ROW, Schedule, write_schedule
+from microtome.schedule_file import ROW, Schedule
 from microtome.schedule_quota import schedule_quota
-from tests.test_schedule_quota import schedule_settings
+from tests.stage_settings import schedule_settings
 from tests.tile_folder import slide_table, tile_jpeg, write_catalog, write_tiles
 
 ORGANS = {"breast": [40, 30, 20, 50, 60], "colon": [25, 35, 15], "eye": [12]}
@@ -96,16 +95,6 @@ def test_every_row_is_a_tile_of_its_tar(drawn: Path, tmp_path: Path) -> None:
         assert max(Counter(tiles).values()) == np.ceil(wanted["tiles"] / wanted["slide_tiles"]).max()
 
 
-def test_a_row_is_16_bytes_and_mapped(drawn: Path, tmp_path: Path) -> None:
-    rows = np.zeros(200_000, ROW)
-    write_schedule(tmp_path / "s.arrow", rows, ["results/tiles/0/a.tar"], 256)
-    assert (tmp_path / "s.arrow").stat().st_size < 200_000 * 16 + 2000
-    before = pa.total_allocated_bytes()
-    made = Schedule(tmp_path / "s.arrow")
-    assert len(made) == 200_000
-    assert pa.total_allocated_bytes() - before < 10_000
-
-
 def test_the_same_bytes_from_the_seed_alone(drawn: Path, tmp_path: Path) -> None:
     bytes_of = {name: make(drawn, 2, tmp_path / f"{name}.arrow", seed=seed).read_bytes() for name, seed in (("a", 0), ("b", 0), ("c", 1))}
     assert bytes_of["a"] == bytes_of["b"] != bytes_of["c"]
@@ -140,16 +129,3 @@ def test_refused(drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "1.arrow").unlink()
     with pytest.raises(UserError, match=r"1.arrow: no such file"):
         make_all(drawn, tmp_path)
-
-
-def test_a_file_that_is_no_schedule(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such schedule"):
-        Schedule(tmp_path / "1.arrow")
-    (tmp_path / "1.arrow").write_text("not Arrow")
-    with pytest.raises(UserError, match="expected a schedule written by the rule schedule"):
-        Schedule(tmp_path / "1.arrow")
-    batch = pa.record_batch({"x": [1]})
-    with pa.ipc.new_file(str(tmp_path / "2.arrow"), batch.schema) as writer:
-        writer.write_batch(batch)
-    with pytest.raises(UserError, match="expected a schedule written by the rule schedule"):
-        Schedule(tmp_path / "2.arrow")

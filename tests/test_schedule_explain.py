@@ -8,7 +8,7 @@ import pytest
 from microtome.errors import UserError
 from microtome.schedule_explain import schedule_explain
 from microtome.schedule_quota import schedule_quota
-from tests.test_schedule_quota import schedule_settings
+from tests.stage_settings import schedule_settings
 from tests.tile_folder import slide_table, write_catalog
 
 

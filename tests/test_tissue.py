@@ -11,11 +11,8 @@ import pytest
 from PIL import Image
 
 from microtome.errors import UserError
-from microtome.grid import tile_grid
 from microtome.masks import rasterise, read_geojson
 from microtome.settings import TissueSettings
-from microtome.slides import open_slide
-from microtome.thumbnails import read_thumbnail
 from microtome.tissue import SCHEMA, tissue
 from tests.drawn_slides import tissue_like, write_slide
 from tests.stage_settings import tissue_settings
@@ -160,26 +157,3 @@ def test_too_many_failures_stop_the_job_after_all_were_tried(tmp_path: Path) -> 
     assert json.loads((tmp_path / "0" / "a.json").read_text())["row"]["reason"] == "no such file: /nowhere/a"
     slides["a"]["path"] = good
     assert run(tmp_path, slides, max_failed=0.2)["status"].tolist() == ["ok", "ok", "failed", "ok"]
-
-
-def test_the_thumbnail_is_the_mean_and_comes_from_the_coarsest_level_that_serves(tmp_path: Path) -> None:
-    drawn = tissue_like(1500, 1200, seed=5)
-    with open_slide(write_slide(tmp_path / "s.tiff", drawn, 0.5, subsampling="444", quality=98)) as slide:
-        places = tile_grid(1500, 1200, 0.5, tissue_settings(**SMALL).grid)
-        levels = []
-        read = slide.read
-        slide.read = lambda x, y, level, width, height: (levels.append(level), read(x, y, level, width, height))[1]  # type: ignore[method-assign]
-        extent_px0 = places.columns * places.cell_px0[0], places.rows * places.cell_px0[1]
-        found = read_thumbnail(slide, extent_px0, 150, 120)
-    assert set(levels) == {2}
-    expected = drawn.reshape(120, 10, 150, 10, 3).mean(axis=(1, 3))
-    assert np.abs(found - expected).mean() < 1.5
-
-
-@pytest.mark.parametrize("block_px", [97, 500, 4096])
-def test_a_thumbnail_read_in_blocks_is_the_same(block_px: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_slide(write_slide(tmp_path / "s.tiff", tissue_like(1111, 777, seed=5), factors=(1,))) as slide:
-        whole = read_thumbnail(slide, (1111.0, 777.0), 60, 41)
-        monkeypatch.setattr("microtome.thumbnails.BLOCK_PX", block_px)
-        in_blocks = read_thumbnail(slide, (1111.0, 777.0), 60, 41)
-    assert np.abs(in_blocks.astype(int) - whole).mean() < 0.2  # a pixel whose centre is on a cell's edge may fall to either side

@@ -1,10 +1,15 @@
 """What the tests of pretraining share: the published recipes, small ones, and schedules over tiles drawn here."""
 
+import csv
 import io
 import multiprocessing
 import os
+import socket
 import sys
 import tarfile
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +27,7 @@ from microtome.settings import PretrainSettings
 
 CONFIG: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text())["pretrain"]
 Recipe = TypeVar("Recipe", Dino, Mae)
+TILES = 40
 SILENT = Monitor(action="warn", min_entropy_fraction=0.0, min_rankme=0.0)
 SMALL = {
     "dino": {
@@ -92,11 +98,17 @@ def make_schedules(folder: Path, images: list[np.ndarray], epochs: int) -> list[
     return paths
 
 
+def drawn_schedules(folder: Path) -> list[Path]:
+    """Three schedules of the same `TILES` tiles, of 40 px."""
+    rng = np.random.default_rng(0)
+    return make_schedules(folder, [drawn_tile(rng, 40) for _ in range(TILES)], epochs=3)
+
+
 FORKS = multiprocessing.get_context("forkserver")  # imports once, then forks processes that can be killed
 FORKS.set_forkserver_preload(["tests.training"])
 
 
-def start(values: dict[str, Any], log: Path, rank: int = 0, world: int = 1, port: int = 0) -> "multiprocessing.process.BaseProcess":
+def start(values: dict[str, Any], log: Path, rank: int = 0, world: int = 1, port: int = 0) -> BaseProcess:
     """Start the rule `pretrain` in its own process, as one of `world`; what it says goes to `log`."""
     process = FORKS.Process(target=_pretrain, args=(values, log, rank, world, port))
     process.start()
@@ -116,3 +128,44 @@ def flags(values: dict[str, Any]) -> list[str]:
     """The command line of the rule."""
     texts = {name: value.json_text() if isinstance(value, Section) else str(value) for name, value in values.items()}
     return [word for name, text in texts.items() for word in (f"--{name.replace('_', '-')}", text)]
+
+
+def arguments(folder: Path, schedule: Path, settings: PretrainSettings, epoch: int = 1, **other: Any) -> dict[str, Any]:
+    """The rule's parameters, where `folder` has a folder for each pseudo-epoch."""
+    own = folder / str(epoch)
+    files = {"encoder": own / "encoder.safetensors", "state": own / "state.pt", "curve": own / "curve.csv", "work": own / "work"}
+    before = {"previous": folder / str(epoch - 1) / "state.pt"} if epoch > 1 else {}
+    how = {"save_every_minutes": 10.0, "max_batch": 3, "max_replaced_tiles": 0, "workers": 0, "compiled": False, "monitor": SILENT}
+    return {"schedule": schedule, "pseudo_epoch": epoch, "settings": settings, **files, **before, **how, **other}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The curve without the one column that a clock writes."""
+    with path.open() as file:
+        return [{name: value for name, value in row.items() if name != "images_per_s"} for row in csv.DictReader(file)]
+
+
+def finish(values: dict[str, Any], world: int = 1) -> str:
+    """Run the rule in `world` processes of its own to a good end; returns what they said."""
+    log = values["work"].parents[1] / "log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start(values, log, rank, world, port) for rank in range(world)]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * world, log.read_text()
+    return log.read_text()
+
+
+def wait_for(condition: Callable[[], bool], process: BaseProcess) -> None:
+    """Until `condition` holds, or `process` has ended."""
+    while process.is_alive() and not condition():
+        time.sleep(0.002)
+
+
+def steps_done(values: dict[str, Any]) -> int:
+    """Rows of the growing curve."""
+    growing = values["work"] / "curve.csv"
+    return len(rows(growing)) if growing.is_file() else 0

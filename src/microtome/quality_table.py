@@ -36,8 +36,8 @@ def read_measures(paths: list[Path], labels: Mapping[str, str]) -> pd.DataFrame:
 
 
 def overview(table: pd.DataFrame) -> pd.DataFrame:
-    """The table under names that say what is measured, rounded."""
-    shown = {name: [f"{value:.{digits}f}" for value in table[name]] for name, digits in DECIMALS.items()}
+    """The table under names that say what is measured, rounded; nothing for what could not be measured."""
+    shown = {name: ["" if pd.isna(value) else f"{value:.{digits}f}" for value in table[name]] for name, digits in DECIMALS.items()}
     return table.assign(**shown)[list(NAMES)].rename(columns=NAMES)
 
 

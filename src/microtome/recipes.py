@@ -48,7 +48,7 @@ class Mae(Section):
     crop_scale: tuple[float, float]
     mean: Rgb
     std: Rgb
-    mask_ratio: Fraction
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)]
     norm_pix_loss: bool
     decoder_dim: Count
     decoder_depth: Count

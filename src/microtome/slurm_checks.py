@@ -83,6 +83,8 @@ def job_age(profile: Profile) -> Finding:
     wait_s = int(profile.values.get(INIT_KEY, 40))
     if not found:
         return Finding("warning", "no answer from scontrol: MinJobAge was not checked", f"it must be at least {3 * wait_s} s")
+    if int(found[1]) == 0:  # Slurm purges no job's record then
+        return Finding("ok", "Slurm remembers ended jobs for ever")
     if int(found[1]) < 3 * wait_s:
         return Finding(
             "wrong", f"MinJobAge of the cluster is {found[1]} s, {INIT_KEY} {wait_s} s", f"set {INIT_KEY} to {int(found[1]) // 3}"

@@ -14,7 +14,8 @@ ANSWER_S = 60
 GONE_S = 600  # for cancelled jobs to be gone: Slurm lets them save (KillWait), and its epilogs clean up
 POLL_S = 1.0
 UNKNOWN = "UNKNOWN"  # the controller did not answer: ask again
-WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING"}
+HELD = {"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}  # until somebody releases the job
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", *HELD}
 ALIVE = {*WAITING, UNKNOWN, "RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT"}
 
 

@@ -56,9 +56,11 @@ def read_cohort(config: Config, slides: int) -> Cohort:
     unread = tuple(name for name in tables if name not in named)
     tasks = {name: len(named[name]) if name in named else TASK_SLIDES for name in tables}
     either = len(set().union(*named.values())) + TASK_SLIDES * len(unread)
-    if not CATALOG.is_file():
+    made = pd.DataFrame()
+    if CATALOG.is_file():
+        made = pd.read_parquet(CATALOG, columns=["status", "tiles", "bytes"]).query("status == 'ok' and tiles > 0")
+    if made.empty:
         return Cohort(used, tasks, either, costs.PUBLISHED_TILES_A_SLIDE, costs.PUBLISHED_TILE_B, "the published means", unread)
-    made = pd.read_parquet(CATALOG, columns=["status", "tiles", "bytes"]).query("status == 'ok' and tiles > 0")
     tile_b = made["bytes"].sum() / made["tiles"].sum()
     return Cohort(used, tasks, either, made["tiles"].mean(), tile_b, f"the means in {CATALOG}", unread)
 
