@@ -1,10 +1,15 @@
-"""What the tests of doctor's checks share: programs that print what is wanted, and what a finding must say."""
+"""What the tests of the doctor's checks share: programs that stand in for a cluster's, a project, and what a finding must say."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
+from microtome.config import Config, load_config
 from microtome.findings import Finding
+from tests.test_config import values
 
 
 def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **printed: str) -> None:
@@ -18,3 +23,18 @@ def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **printed: str) -> N
 
 def is_wrong(finding: Finding, what: str, remedy: str) -> None:
     assert (finding.level, what in finding.what, remedy in finding.remedy) == ("wrong", True, True), finding.line()
+
+
+def project(folder: Path, slides: int = 20, **changes: Any) -> Config:
+    """A project in `folder` whose slides are there: its configuration."""
+    (folder / "config").mkdir(exist_ok=True)
+    rows = pd.DataFrame({"slide": [f"s{i}" for i in range(slides)], "path": [str(folder / f"{i}.tiff") for i in range(slides)]})
+    for path in rows["path"]:
+        Path(path).touch()
+    rows.assign(patient="p", organ="lung").to_csv(folder / "slides.csv", index=False)
+    rows.assign(target=[i % 2 for i in range(slides)])[["slide", "target"]].to_csv(folder / "task.csv", index=False)
+    task = {"table": str(folder / "task.csv"), "origin": "here", "disease": "none", "kind": "detection"}
+    merged = values("demo.yaml") | {"slides": str(folder / "slides.csv"), "tasks": {"a": task}} | changes
+    merged["cohort"]["exclude_patients"] = None
+    (folder / "config" / "config.yaml").write_text(json.dumps(merged))
+    return load_config(merged)

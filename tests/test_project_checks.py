@@ -1,0 +1,76 @@
+"""Each check of the project finds what it is there for, and says how to mend it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from microtome import project_checks
+from microtome.project import Profile
+from tests.checkout import ROOT
+from tests.doctor_checks import is_wrong, project
+from tests.test_config import values
+
+
+def test_slides_and_tasks(tmp_path: Path) -> None:
+    config = project(tmp_path)
+    fault, slides = project_checks.slide_table(config)
+    assert fault is None
+    assert "20 slides; 20 paths of them looked at, all there" in project_checks.slide_paths(config, slides).what
+    assert project_checks.task_tables(config, slides).what == "tasks: a 20 slides"
+    (tmp_path / "3.tiff").unlink()
+    assert project_checks.slide_paths(config, slides).level == "warning"
+    for path in tmp_path.glob("1*.tiff"):
+        path.unlink()
+    is_wrong(project_checks.slide_paths(config, slides), "12 of 20 paths looked at are no file", "mount the archive")
+    (tmp_path / "task.csv").write_text("slide,target\nelsewhere,1\ns1,0\n")
+    is_wrong(project_checks.task_tables(config, slides), "slides that are not in the cohort: elsewhere", "null")
+    (tmp_path / "slides.csv").write_text("slide,path\na,b\n")
+    fault, _ = project_checks.slide_table(config)
+    assert fault is not None
+    is_wrong(fault, "missing: patient, organ", "slide table")
+
+
+def test_more_files_in_a_folder_than_file_systems_like(tmp_path: Path) -> None:
+    config = project(tmp_path)
+    assert project_checks.shard_folders(config, 20).level == "ok"
+    found = project_checks.shard_folders(config, 423_563)
+    assert (found.level, "about 317,673 files in a folder" in found.what) == ("warning", True)
+    assert "raise cohort.shards to 255 or more" in found.remedy
+    enough = config.model_copy(update={"cohort": config.cohort.model_copy(update={"shards": 255})})
+    assert project_checks.shard_folders(enough, 423_563).level == "ok"
+
+
+def test_gated_weights_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = project(tmp_path)
+    assert project_checks.hub(config).what == "no encoder from the hub"
+    timm = config.features.encoders["tres50"].model_dump(mode="json") | {"timm": "hf-hub:nobody/none", "weights": "pretrained"}
+    features = values("demo.yaml")["features"]
+    features["encoders"]["uni"] = timm | {"truncate": None}
+    config = project(tmp_path, features=features)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    finding = project_checks.hub(config)
+    assert (finding.level, "nobody/none is not in the cache" in finding.what, "HF_TOKEN" in finding.remedy) == ("warning", True, True)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
+    assert project_checks.hub(config).level == "ok"
+
+
+def test_a_batch_that_processes_cannot_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = values("paper.yaml")
+    project(tmp_path, **{section: paper[section] for section in ("schedule", "pretrain", "features")})
+    monkeypatch.chdir(tmp_path)
+    written = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    for nodes, level in {2: "wrong", 3: "ok"}.items():
+        written["set-resources"]["pretrain"] |= {"nodes": nodes, "processes": 8}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
+        (finding,) = project_checks.processes([], Profile(tmp_path))
+        assert finding.level == level
+        assert ("batch of 1,080 cannot be shared equally by 16 processes" in finding.what) == (nodes == 2)
+    assert not list(project_checks.processes([tmp_path / "missing.yaml"], Profile(tmp_path)))
+
+
+def test_no_slurm_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert project_checks.executor(slurm=True).level == "ok"
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    is_wrong(project_checks.executor(slurm=True), "no Slurm executor", "make install")
+    assert project_checks.executor(slurm=False).level == "ok"
