@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from microtome.atomic import atomic_path, sweep_parts, write_text
 from microtome.command_line import parser_of
 from microtome.config import Splits
 from microtome.settings import SplitsSettings
@@ -62,24 +61,3 @@ def test_garbage_is_left_alone_while_a_job_is_imported_and_never_else() -> None:
     library = "import microtome"
     for way in (f"{job}; run(lambda: None)", library):
         subprocess.run([sys.executable, "-c", f"import gc, sys; {way}; assert gc.isenabled()"], check=True)
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_text(tmp_path / "deep" / "a.txt", "before")
-
-    def write_half() -> None:
-        with atomic_path(tmp_path / "deep" / "a.txt") as part:
-            part.write_text("half")
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        write_half()
-    assert (tmp_path / "deep" / "a.txt").read_text() == "before"
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.txt"]
-
-
-def test_what_a_killed_job_left_is_swept(tmp_path: Path) -> None:
-    (tmp_path / ".a.tar.123.part").touch()
-    (tmp_path / "a.tar").touch()
-    sweep_parts(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]

@@ -12,7 +12,6 @@ from microtome.config import Config, load_config
 from microtome.errors import UserError
 from microtome.plan import elapsed_h, hours_a_job, plan, row, text, waves
 from microtome.project import Profile
-from microtome.recipes import Mae
 from tests.checkout import ROOT
 from tests.test_config import values
 from tests.test_stages import PUBLISHED, by_name
@@ -26,22 +25,6 @@ def config() -> Config:
 @pytest.fixture
 def slurm() -> Profile:
     return Profile(ROOT / "profiles" / "slurm")
-
-
-def test_sizes_of_models_are_the_published(config: Config) -> None:
-    small, large = costs.vit("vit_small_patch16_224"), costs.vit("vit_large_patch16_224")
-    assert small is not None
-    assert large is not None
-    assert small.weights == pytest.approx(21.7e6, rel=0.02)
-    assert large.weights == pytest.approx(303.3e6, rel=0.02)
-    assert small.gmac(224) == pytest.approx(4.6, rel=0.02)  # Touvron et al. 2021
-    assert large.gmac(224) == pytest.approx(61.6, rel=0.02)  # He et al. 2022
-    dino, mae = config.pretrain.recipes["dino"], config.pretrain.recipes["mae"]
-    assert costs.tiles_s_gpu(costs.train_gmac(dino, "vit_small_patch16_224"), "fp32") == pytest.approx(89)
-    assert isinstance(mae, Mae)
-    assert costs.tiles_s_gpu(costs.train_gmac(mae, "vit_large_patch16_224"), "bf16") == pytest.approx(270)
-    head = 384 * 2048 + 2048**2 + 2048 * 256 + 256 * 65536
-    assert costs.state_b(dino, "vit_small_patch16_224") == pytest.approx(16 * (21.7e6 + head), rel=0.02)
 
 
 def test_queueing_by_hand(config: Config, slurm: Profile) -> None:
@@ -87,14 +70,5 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="expected how many slides"):
         plan(slides=-1)
-    with pytest.raises(
-        UserError, match=r"config/config.yaml: No such file or directory. Expected a YAML file; run in the project's folder"
-    ):
+    with pytest.raises(UserError, match=r"config/config.yaml: No such file .* Expected a YAML file; run in the project's folder"):
         plan()
-    (tmp_path / "config.yaml").write_text("default-resources:\n  mem_mb: lots\n")
-    with pytest.raises(UserError, match="'lots' where a number is expected"):
-        Profile(tmp_path).needs("tiles")
-    for wrong, message in {"- a\n": "expected keys and values, found list", "a: [": "no YAML"}.items():
-        (tmp_path / "config.yaml").write_text(wrong)
-        with pytest.raises(UserError, match=message):
-            Profile(tmp_path)

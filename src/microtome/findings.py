@@ -28,7 +28,7 @@ def ask(*command: str) -> str | None:
         return None
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, OSError):  # OSError: a file that is no program of this machine
         return None
     return None if done.returncode else done.stdout
 

@@ -89,6 +89,8 @@ def read_coords(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
             coords, attributes = file["coords"][:], dict(file["coords"].attrs)
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: expected an HDF5 file with coords, found: {error}.") from error
+    if not coords.size:
+        coords = coords.reshape(0, 2)  # a slide on which they found no tissue
     coords = coords[0] if coords.ndim == 3 else coords
     if coords.ndim != 2 or coords.shape[1] != 2:
         raise UserError(f"{path}: expected coords [tiles, 2], found {list(coords.shape)}.")

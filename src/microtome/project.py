@@ -1,5 +1,6 @@
 """The project in the working directory as a run of Snakemake would see it: its configuration with overlays, and a profile."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,13 +88,17 @@ class Profile:
     @property
     def jobs(self) -> int:
         """Jobs at once, queued or running; 0 where the profile states none (a machine's cores are the limit then)."""
-        return int(self.values.get("jobs") or 0)
+        found = self.values.get("jobs") or 0
+        return sys.maxsize if found == "unlimited" else _first(found)
 
     def needs(self, rule: str) -> Needs:
-        """Of a rule's job: its own resources over the defaults."""
-        found = {**self._section("default-resources"), **self._section("set-resources").get(rule, {})}
-        gres = str(found.get("gres", ""))
-        gpus = gres.rsplit(":", 1)[1] if gres.startswith("gpu:") else found.get("gpus", 0)
+        """Of a rule's job: its own resources over the defaults.
+
+        Raises:
+            UserError: the profile has no number where one is needed, or a section of another form.
+        """
+        found = {**self._section("default-resources"), **self._section("set-resources", rule)}
+        gpus = _gpus(str(found.get("gres", ""))) or found.get("gpus", found.get("gpu", 0))
         return Needs(
             threads=_first(self._section("set-threads").get(rule, found.get("cpus", 1))),
             mem_mb=_first(found.get("mem_mb", 0)),
@@ -109,8 +114,22 @@ class Profile:
         """The rules that have resources of their own."""
         return list(self._section("set-resources"))
 
-    def _section(self, key: str) -> Mapping[str, Any]:
-        return self.values.get(key) or {}
+    def _section(self, *keys: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.values
+        for key in keys:
+            within = found.get(key) or {}
+            if not isinstance(within, Mapping):
+                raise UserError(f"{self.file}: {': '.join(keys)}: expected keys and values (mem_mb: 4000), found {within!r}.")
+            found = within
+        return found
+
+
+def _gpus(gres: str) -> int:
+    """Those of `gpu`, `gpu:2`, `gpu:a100` or `gpu:a100:2`; 0 for other generic resources."""
+    name, *rest = gres.split(":")
+    if name != "gpu":
+        return 0
+    return int(rest[-1]) if rest and rest[-1].isdigit() else 1
 
 
 def _first(value: object) -> int:

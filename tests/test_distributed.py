@@ -1,0 +1,57 @@
+"""Processes that train together: alone, and two that meet, share, and part even where one fails."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from microtome.distributed import Processes, processes, sum_over_processes
+from tests.training import FORKS
+
+PORT = 29541
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize("world", [None, "1"])
+def test_alone_there_is_no_group_and_a_sum_is_what_it_was(monkeypatch: pytest.MonkeyPatch, world: str | None) -> None:
+    if world:
+        monkeypatch.setenv("WORLD_SIZE", world)
+    with processes() as team:
+        assert team == Processes(0, 1, torch.device("cpu"))
+        assert not dist.is_initialized()
+        values = torch.tensor([1.0, 2.0])
+        assert sum_over_processes(values) is values
+        assert values.tolist() == [1, 2]
+
+
+def _member(rank: int, folder: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(PORT), "CUDA_VISIBLE_DEVICES": ""}
+    seen = []
+    try:
+        with processes() as team:
+            values = torch.tensor([1.0, 10.0**rank])
+            assert sum_over_processes(values) is values
+            seen = [team.rank, team.world, str(team.device), values.tolist()]
+            raise KeyError
+    except KeyError:
+        (folder / str(rank)).write_text(json.dumps([*seen, dist.is_initialized()]))
+
+
+def test_two_share_a_sum_and_leave_the_group_even_where_they_fail(tmp_path: Path) -> None:
+    members = [FORKS.Process(target=_member, args=(rank, tmp_path)) for rank in range(2)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join(60)
+    assert [member.exitcode for member in members] == [0, 0]
+    assert [json.loads((tmp_path / str(rank)).read_text()) for rank in range(2)] == [[rank, 2, "cpu", [2, 11], False] for rank in range(2)]
