@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 from numpy.typing import NDArray
 
-from microtome.jpeg_tiles import JpegLevel, JpegPlane, Unusual, check_agreement, jpeg_levels, jpeg_plane
+from microtome.jpeg_tiles import MAX_ROWS_B, JpegLevel, JpegPlane, Unusual, check_agreement, jpeg_levels, jpeg_plane, rows_b
 from microtome.slides import Slide, SlideError, open_slide
 from tests.drawn_slides import tissue_like, write_slide
 from tests.memory import memory_mb, reset_peak_mb
@@ -100,38 +100,40 @@ def counted(plane: JpegPlane) -> list[tuple[int, int]]:
     """The source tiles that the plane decodes from now on, by row and column."""
     found: list[tuple[int, int]] = []
     decode = plane._decode
-    plane._decode = lambda jpeg, tile, row, column: (found.append((row, column)), decode(jpeg, tile, row, column))[1]  # type: ignore[func-returns-value, method-assign]
+    plane._decode = lambda jpeg, row, column: (found.append((row, column)), decode(jpeg, row, column))[1]  # type: ignore[func-returns-value, method-assign]
     return found
 
 
 @pytest.mark.parametrize(("side_px", "step_px"), [(100, 100), (128, 128), (200, 190), (300, 150)])
-def test_each_source_tile_is_decoded_once(side_px: int, step_px: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microtome.jpeg_tiles.SMALL_CACHE_B", 0)
+def test_each_source_tile_is_decoded_once(side_px: int, step_px: int, tmp_path: Path) -> None:
     drawn = tissue_like(1400, 1000)
     path = write_slide(tmp_path / "s.tiff", drawn, tile_px=128, factors=(1,), quality=95, subsampling="444")
     with open_slide(path) as slide, path.open("rb") as file:
         plane = JpegPlane(file.fileno(), jpeg_levels(slide)[0], 1)
         plane.read(600, 500, side_px)  # as `check_agreement` does
-        before, decoded = set(plane._decoded.get(500 // 128, ())), counted(plane)
-        assert before
+        decoded = counted(plane)
         y_px, x_px = (range(5, size - side_px, step_px) for size in drawn.shape[:2])
         for y in y_px:
             for x in x_px:
                 assert np.abs(plane.read(x, y, side_px).astype(int) - drawn[y : y + side_px, x : x + side_px]).mean() < 3
         rows, columns = ((of[-1] + side_px - 1) // 128 + 1 for of in (y_px, x_px))
-        assert len(decoded) == len(set(decoded))
-        assert rows * columns - 16 <= len(decoded) < rows * columns, "all, but those of the first look"
-        monkeypatch.setattr("microtome.jpeg_tiles.CACHE_B", 5 * 3 * 128 * 128)
-        plane = JpegPlane(file.fileno(), plane.level, 1)
-        assert np.abs(plane.read(400, 600, 380).astype(int) - drawn[600:980, 400:780]).mean() < 3, "more tiles than may be kept"
-        assert plane._count <= 5
+        assert len(decoded) == len(set(decoded)) == rows * columns
+        plane.read(600, 500, side_px)
+        assert len(decoded) > rows * columns, "rows that are done with are forgotten"
 
 
-def test_the_rows_in_hand_of_the_widest_slides_are_kept() -> None:
+def test_a_slide_whose_rows_would_take_too_much_memory_is_left_to_openslide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = np.zeros(391 * 391, np.int64)
-    plane = JpegPlane(0, JpegLevel((200_000, 200_000), (512, 512), 391, none, none, b"", 1.0), 1)
-    assert plane.capacity(2) >= 2 * 391
-    assert plane.capacity(1000) * 512 * 512 * 3 < 2e9, "2 GB a slide at once, says the profile"
+    widest = JpegLevel((200_000, 200_000), (512, 512), 391, none, none, b"", 1.0)
+    assert rows_b(widest, 1, 512) < 1e9 < MAX_ROWS_B < 2e9, "2 GB a slide at once, says the profile"
+    path = write_slide(tmp_path / "s.tiff", tissue_like(700, 500), tile_px=128, factors=(1,))
+    with opened(path, 256.0) as (_, plane):
+        plane.read(100, 100, 256)
+        needed_b = sum(pixels.nbytes for pixels, _ in plane._rows.values())
+        assert needed_b == rows_b(plane.level, 1, 256)
+    monkeypatch.setattr("microtome.jpeg_tiles.MAX_ROWS_B", needed_b - 1)
+    with pytest.raises(Unusual, match=r"0\.0 GB of its JPEG tiles would have to be kept"), opened(path, 256.0):
+        pass
 
 
 def test_levels_that_philips_states_larger_than_they_are(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_wrong_colours_are_noticed(tmp_path: Path) -> None:
         check_agreement(plane, slide, 300, 200, 256)
         marker = plane.level.head.index(b"Adobe") + 11
         object.__setattr__(plane.level, "head", plane.level.head[:marker] + b"\x01" + plane.level.head[marker + 1 :])  # says YCbCr
-        plane._decoded.clear()
+        plane._rows.clear()
         with pytest.raises(Unusual, match=r"its JPEG tiles differ from what OpenSlide reads by \d+.\d grey levels"):
             check_agreement(plane, slide, 300, 200, 256)
 

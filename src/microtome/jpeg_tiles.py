@@ -19,8 +19,7 @@ from microtome.slides import Rgb8, Slide, SlideError
 VENDORS = ("aperio", "philips", "generic-tiff")
 SPARSE_VENDORS = ("philips",)  # leave out the tiles they did not scan; elsewhere a tile without bytes is unusual
 SCALES = (8, 4, 2, 1)
-CACHE_B = 3 * 2**29  # decoded source tiles, at most: the rows in hand of a slide 200,000 px wide, of 512-px tiles, take 0.6 GB
-SMALL_CACHE_B = 2**26  # that many are always kept
+MAX_ROWS_B = 3 * 2**29  # decoded rows of source tiles, at most: those of a slide 200,000 px wide, of 512-px tiles, take 0.6 GB
 MAX_TILE_B = 64 * 2**20  # a source tile that claims more bytes is damaged
 MAX_MEAN_DIFFERENCE = 4.0  # grey levels, of one tile from OpenSlide's pixels: wrong colours or places differ by far more
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
@@ -117,54 +116,38 @@ class JpegPlane:
         self._descriptor, self._sound_start = descriptor, bytes(1)
         self._start, self._begin = bytes(1), 0  # how the last tile started, and where its tables began: most are alike
         self._offsets_b, self._sizes_b = level.offsets_b.tolist(), level.sizes_b.tolist()  # single numbers are faster from lists
-        self._decoded: dict[int, dict[int, Rgb8]] = {}  # by row and column
-        self._count, self._capacity = 0, 0  # of decoded tiles
-        self._spare: list[Rgb8] = []  # the memory of tiles that are done with
+        self._rows: dict[int, tuple[Rgb8, set[int]]] = {}  # of source tiles, side by side; and which of them are decoded
+        self._spare: list[Rgb8] = []  # the memory of rows that are done with
+        self._tile = np.empty((*self.tile_px[::-1], 3), np.uint8)
 
     def read(self, x_px: int, y_px: int, side_px: int) -> Rgb8:
-        """The square region [side_px, side_px, 3] at (x_px, y_px), laid together from source tiles."""
+        """The square region [side_px, side_px, 3] at (x_px, y_px). Read row by row, regions decode each source tile once."""
         region = np.empty((side_px, side_px, 3), np.uint8)
         width, height = self.tile_px
-        rows = range(y_px // height, (y_px + side_px - 1) // height + 1)
-        self._forget_above(rows.start)
-        self._capacity = self.capacity(len(rows))
+        rows, columns = (range(at // side, (at + side_px - 1) // side + 1) for at, side in ((y_px, height), (x_px, width)))
+        self._forget_all_but(rows)
         for row in rows:
-            top, bottom = max(row * height, y_px), min((row + 1) * height, y_px + side_px)
-            for column in range(x_px // width, (x_px + side_px - 1) // width + 1):
-                left, right = max(column * width, x_px), min((column + 1) * width, x_px + side_px)
-                tile = self._tile(row, column)
-                part = tile[top - row * height : bottom - row * height, left - column * width : right - column * width]
-                region[top - y_px : bottom - y_px, left - x_px : right - x_px] = part
+            pixels, first_px = self._row(row, columns), row * height
+            top, bottom = max(first_px, y_px), min(first_px + height, y_px + side_px)
+            region[top - y_px : bottom - y_px] = pixels[top - first_px : bottom - first_px, x_px : x_px + side_px]
         return region
 
-    def capacity(self, rows: int) -> int:
-        """How many decoded tiles are kept where a region touches `rows` rows: these and some more, so that each is decoded once."""
-        tile_b = 3 * self.tile_px[0] * self.tile_px[1]
-        return max(4, min(CACHE_B // tile_b, max(SMALL_CACHE_B // tile_b, (rows + 2) * self.level.columns)))
+    def _forget_all_but(self, rows: range) -> None:
+        for row in [known for known in self._rows if known not in rows]:
+            self._spare.append(self._rows.pop(row)[0])
 
-    def _forget_above(self, row: int) -> None:
-        """Regions are read row by row: what lies above this one is done with, and new tiles take its memory."""
-        for above in [known for known in self._decoded if known < row]:
-            tiles = self._decoded.pop(above)
-            self._count -= len(tiles)
-            self._spare.extend(tiles.values())
-
-    def _tile(self, row: int, column: int) -> Rgb8:
-        tiles = self._decoded.setdefault(row, {})
-        if column in tiles:
-            return tiles[column]
-        if self._count >= self._capacity:
-            self._decoded, self._count = {row: (tiles := {})}, 0  # beyond what memory allows some are decoded again
-            self._spare.clear()
-        tile = self._spare.pop() if self._spare else np.empty((self.tile_px[1], self.tile_px[0], 3), np.uint8)
-        jpeg = self.source_jpeg(row, column)
-        if jpeg is None:
-            tile[:] = 255
-        else:
-            self._decode(jpeg, tile, row, column)
-        tiles[column] = tile
-        self._count += 1
-        return tile
+    def _row(self, row: int, columns: range) -> Rgb8:
+        """A row of source tiles [tile height, row's width, 3], of which `columns` are decoded."""
+        width, height = self.tile_px
+        if row not in self._rows:
+            self._rows[row] = self._spare.pop() if self._spare else np.empty((height, self.level.columns * width, 3), np.uint8), set()
+        pixels, decoded = self._rows[row]
+        for column in columns:
+            if column not in decoded:
+                jpeg = self.source_jpeg(row, column)
+                pixels[:, column * width : (column + 1) * width] = 255 if jpeg is None else self._decode(jpeg, row, column)
+                decoded.add(column)
+        return pixels
 
     def source_jpeg(self, row: int, column: int) -> bytes | None:
         """A source tile as a JPEG file, its coded pixels untouched; None where it was not scanned.
@@ -203,14 +186,16 @@ class JpegPlane:
         at = jpeg.find(frame)
         self._sound_start = jpeg[: at + len(frame)] if at > 0 else jpeg  # tiles that begin like this need no look
 
-    def _decode(self, jpeg: bytes, tile: Rgb8, row: int, column: int) -> None:
-        """Decode into `tile`, whose size says the scale; the buffer keeps a file that claims to be huge from taking memory."""
+    def _decode(self, jpeg: bytes, row: int, column: int) -> Rgb8:
+        """A source tile, good until the next one is decoded. The buffer keeps a file that claims to be huge from taking memory."""
+        width, height = self.tile_px
         try:
-            decoded = simplejpeg.decode_jpeg(jpeg, "RGB", min_height=tile.shape[0], min_width=tile.shape[1], buffer=tile)
+            decoded: Rgb8 = simplejpeg.decode_jpeg(jpeg, "RGB", min_height=height, min_width=width, buffer=self._tile)
         except ValueError as error:
             raise self._unreadable(row, column, str(error)) from error
-        if decoded.shape != tile.shape:
-            raise self._unreadable(row, column, f"it is {decoded.shape[1]} x {decoded.shape[0]} px, not {tile.shape[1]} x {tile.shape[0]}")
+        if decoded.shape != self._tile.shape:
+            raise self._unreadable(row, column, f"it is {decoded.shape[1]} x {decoded.shape[0]} px, not {width} x {height}")
+        return decoded
 
     def _unreadable(self, row: int, column: int, why: str) -> SlideError:
         x_px0, y_px0 = (round(n * side * self.downsample) for n, side in zip((column, row), self.tile_px, strict=True))
@@ -227,7 +212,16 @@ def jpeg_plane(slide: Slide, descriptor: int, tile_px0: float, tile_px: int) -> 
     candidates = [(level, scale) for level in levels for scale in SCALES if not (level.tile_px[0] % scale or level.tile_px[1] % scale)]
     fine = [(level, scale) for level, scale in candidates if fine_enough(level.downsample * scale, tile_px0, tile_px)]
     level, scale = max(fine, key=lambda pair: (pair[0].downsample * pair[1], -pair[1]), default=(levels[0], 1))
+    needed_b = rows_b(level, scale, round(tile_px0 / level.downsample / scale))
+    if needed_b > MAX_ROWS_B:
+        raise Unusual(f"{needed_b / 1e9:.1f} GB of its JPEG tiles would have to be kept")
     return JpegPlane(descriptor, level, scale)
+
+
+def rows_b(level: JpegLevel, scale: int, side_px: int) -> int:
+    """Bytes of the decoded rows of source tiles that a region of a plane can touch."""
+    width, height = (side // scale for side in level.tile_px)
+    return (-(-side_px // height) + 1) * height * level.columns * width * 3
 
 
 def check_agreement(plane: JpegPlane, slide: Slide, x_px: int, y_px: int, side_px: int) -> None:
