@@ -26,7 +26,7 @@ from microtome.augment import (
     views,
 )
 from microtome.vision_models import backbone  # noqa: F401  (it mends torchvision, which is imported next)
-from tests.test_crops import photo
+from tests.training import photo
 
 import torchvision.transforms.v2.functional as reference  # isort: skip
 

@@ -80,6 +80,7 @@ def test_ok_empty_failed_and_excluded_slides_are_all_there(tmp_path: Path) -> No
     assert "| excluded | cohort | stain is HER2 | 1 |" in summary
     command = f"snakemake --profile PROFILE --forcerun results/tissue/{shard}.parquet results/tiles/{shard}.parquet"
     assert f"\n{command} -- results/catalog/summary.md\n" in summary
+    assert "for PROFILE (`slurm` or `profiles/local`, say):" in summary
 
 
 def test_what_was_left_out_of_a_slide_is_counted(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from microtome import vit
 from microtome.collapse import judge, probe_features, rankme, signs
 from microtome.errors import UserError
 from microtome.recipes import Monitor
-from tests.test_crops import photo
+from tests.training import photo
 
 MONITOR = Monitor(action="warn", min_entropy_fraction=0.01, min_rankme=2.0)
 HEALTHY = {"entropy": 3.0, "rankme": 20.0, "loss": 5.0}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from microtome.crops import ATTEMPTS, LOG_RATIO, UNIFORMS, _by_matrices, random_boxes, resize_matrix, resized_crops
+from tests.training import photo
 
 
 def torchvision_box(uniforms: np.ndarray, tile_px: int, scale: tuple[float, float]) -> tuple[int, int, int, int]:
@@ -35,14 +36,6 @@ def test_boxes_are_torchvisions(seed: int, tile_px: int, scale: tuple[float, flo
     assert (boxes[:, 2:] >= 1).all()
     assert (boxes[:, :2] >= 0).all()
     assert (boxes[:, :2] + boxes[:, 2:] <= tile_px).all()
-
-
-def photo(n: int, px: int, seed: int = 0) -> torch.Tensor:
-    """Images with detail at several scales, and full blacks and whites."""
-    rng = np.random.default_rng(seed)
-    coarse = torch.from_numpy(rng.random((n, 3, 6, 6), dtype=np.float32))
-    image = F.interpolate(coarse, size=(px, px), mode="bicubic") + 0.3 * torch.from_numpy(rng.random((n, 3, px, px), dtype=np.float32))
-    return (image * 255).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 BOXES = np.array([[0, 0, 128, 128], [3, 50, 60, 41], [100, 7, 20, 27], [10, 10, 97, 80]])

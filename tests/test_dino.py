@@ -8,24 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from microtome.algorithm import Tiles, parameter_groups
+from microtome.algorithm import parameter_groups
 from microtome.dino import DinoAlgorithm, DinoHead, clip_each_, dino_loss, entropy, teacher_probabilities
 from microtome.errors import UserError
 from microtome.recipes import Dino
-from microtome.training_schedules import Length
-from tests.test_crops import photo
-from tests.training import published, small_settings
-
-LENGTH = Length(steps_per_epoch=4, schedule_epochs=4)
+from tests.training import LENGTH, photo_tiles, published, small_settings
 
 
 def algorithm(**recipe: object) -> DinoAlgorithm:
     settings = small_settings("dino", **recipe)
     return DinoAlgorithm(settings.recipe, settings.run, LENGTH, settings.seed)
-
-
-def tiles(n: int = 8, first: int = 0) -> Tiles:
-    return Tiles(photo(8, 48)[first : first + n], np.arange(8)[first : first + n], 1)
 
 
 def naive_loss(student: np.ndarray, teacher: np.ndarray, center: np.ndarray, student_temp: float, teacher_temp: float) -> float:
@@ -112,8 +104,8 @@ def test_teacher_and_centre_follow() -> None:
         for parameter in dino.network.parameters():
             parameter.add_(torch.randn_like(parameter))
     rates = dino.rates(5)
-    dino.loss(dino.network, dino.prepare(tiles()), rates)
-    logits = dino.teacher(dino.prepare(tiles()).crops[:1], [None]).double()
+    dino.loss(dino.network, dino.prepare(photo_tiles()), rates)
+    logits = dino.teacher(dino.prepare(photo_tiles()).crops[:1], [None]).double()
     dino.after_update(rates, global_batch=8)
     assert torch.allclose(dino.center.double(), 0.1 * logits.mean(dim=0), rtol=1e-4, atol=1e-7)
     student = dict(dino.network.named_parameters())
@@ -124,7 +116,7 @@ def test_teacher_and_centre_follow() -> None:
 
 def test_teacher_starts_as_the_student_and_never_gets_gradients_nor_drop_path() -> None:
     dino = algorithm()
-    dino.loss(dino.network, dino.prepare(tiles()), dino.rates(0)).backward()
+    dino.loss(dino.network, dino.prepare(photo_tiles()), dino.rates(0)).backward()
     assert all(torch.equal(a, b) for a, b in zip(dino.network.parameters(), dino.teacher.parameters(), strict=True))
     assert all(parameter.grad is None for parameter in dino.teacher.parameters())
     assert all(block.drop_path1.numbers is None for block in dino.teacher.backbone.blocks)
@@ -134,7 +126,7 @@ def test_teacher_starts_as_the_student_and_never_gets_gradients_nor_drop_path() 
 def test_last_layer_is_frozen_at_first() -> None:
     dino = algorithm(freeze_last_layer_epochs=0.5)
     for step, frozen in ((1, True), (2, False)):
-        dino.loss(dino.network, dino.prepare(tiles()), dino.rates(step)).backward()
+        dino.loss(dino.network, dino.prepare(photo_tiles()), dino.rates(step)).backward()
         dino.before_update(step)
         assert (dino.network.head.last_layer.weight.grad is None) is frozen
         assert dino.network.head.mlp[0].weight.grad is not None
@@ -155,10 +147,10 @@ def test_biases_and_one_dimensional_parameters_do_not_decay() -> None:
 @pytest.mark.parametrize("parts", [[8], [3, 5], [2, 2, 2, 2]])
 def test_micro_batches_give_the_gradient_and_centre_of_the_whole(parts: list[int]) -> None:
     whole, split = algorithm(), algorithm()
-    whole.loss(whole.network, whole.prepare(tiles()), whole.rates(3)).backward()
+    whole.loss(whole.network, whole.prepare(photo_tiles()), whole.rates(3)).backward()
     first = 0
     for n in parts:
-        (split.loss(split.network, split.prepare(tiles(n, first)), split.rates(3)) * n / 8).backward()
+        (split.loss(split.network, split.prepare(photo_tiles(n, first)), split.rates(3)) * n / 8).backward()
         first += n
     for one, other in zip(whole.network.parameters(), split.network.parameters(), strict=True):
         if one.grad is not None:
@@ -182,7 +174,7 @@ def test_views_are_the_published_ones() -> None:
 
 def test_the_loss_is_summed_in_float32_under_bf16() -> None:
     dino = algorithm()
-    prepared, rates = dino.prepare(tiles()), dino.rates(3)
+    prepared, rates = dino.prepare(photo_tiles()), dino.rates(3)
     seen = []
 
     def network(*crops: object) -> torch.Tensor:
@@ -200,7 +192,7 @@ def test_the_loss_is_summed_in_float32_under_bf16() -> None:
 
 def test_no_local_crops_is_allowed() -> None:
     dino = algorithm(local_crops=0)
-    assert torch.isfinite(dino.loss(dino.network, dino.prepare(tiles()), dino.rates(0)))
+    assert torch.isfinite(dino.loss(dino.network, dino.prepare(photo_tiles()), dino.rates(0)))
 
 
 def test_a_crop_of_no_whole_number_of_patches_is_refused() -> None:

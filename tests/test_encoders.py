@@ -11,6 +11,7 @@ from microtome.encoders import load_encoder, weights_digest
 from microtome.errors import UserError
 from microtome.settings import EncoderSettings
 from microtome.vision_models import backbone
+from tests.stage_settings import encoder_settings
 
 CARD = {"model": "vit_tiny_patch16_224", "img_size": 64, "mean": [0.5, 0.6, 0.7], "std": [0.2, 0.3, 0.4]}
 
@@ -22,18 +23,7 @@ def settings(seed: int = 0, **encoder: object) -> EncoderSettings:
         if "timm" not in encoder
         else {"weights": "random", "arguments": {}, "normalization": None, "truncate": None}
     )
-    return EncoderSettings.model_validate(
-        {
-            "version": 1,
-            "source": "tiles",
-            "fast_path": True,
-            "seed": seed,
-            "name": "it",
-            "precision": "fp32",
-            "dtype": "float32",
-            "encoder": {**kind, **encoder},
-        }
-    )
+    return encoder_settings("it", seed=seed, encoder={**kind, **encoder})
 
 
 @pytest.fixture

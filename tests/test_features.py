@@ -20,32 +20,10 @@ from microtome.errors import UserError
 from microtome.features import features
 from microtome.settings import EncoderSettings
 from microtome.vision_models import backbone
+from tests.stage_settings import encoder_settings
 from tests.tile_folder import slide_table, tile_jpeg, write_tiles
 
 TILE_PX = 32
-TINY = {
-    "timm": "resnet18",
-    "weights": "random",
-    "arguments": {},
-    "normalization": None,
-    "truncate": None,
-    "pooling": "model",
-    "input_px": None,
-}
-
-
-def encoder_settings(**values: object) -> EncoderSettings:
-    fixed = {
-        "version": 1,
-        "source": "tiles",
-        "fast_path": True,
-        "seed": 0,
-        "name": "tiny",
-        "precision": "fp32",
-        "dtype": "float32",
-        "encoder": {**TINY, "input_px": TILE_PX},
-    }
-    return EncoderSettings.model_validate({**fixed, **values})
 
 
 @pytest.fixture

@@ -45,6 +45,15 @@ def test_pictures_and_reasons_can_be_read(tmp_path: Path) -> None:
     assert sum(text.startswith("failed: no µm/px") for text, _ in texts(figure)) == 6
 
 
+def test_a_reason_has_whole_words_and_says_where_it_is_cut() -> None:
+    reason = "no µm/px in its metadata: give it in the slide table's column mpp " + "or leave the slide out of the table " * 5
+    table = pd.DataFrame({"slide": ["a"], "shard": "0", "status": "failed", "reason": reason})
+    (note,) = (text for text, _ in texts(draw(table, Path())) if text != "a")
+    assert note.endswith(" …")
+    assert set(note.split()) <= set(f"failed: {reason} …".split())
+    assert len(note.splitlines()) == 8
+
+
 def test_files(tmp_path: Path) -> None:
     table = catalog(2, 1)
     write_overlays(tmp_path / "tissue" / "0", table["slide"][:2])

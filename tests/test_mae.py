@@ -10,20 +10,12 @@ from microtome import vit
 from microtome.algorithm import Tiles, parameter_groups
 from microtome.mae import MaeAlgorithm, MaeNetwork, mae_loss, mask_of, normalise_patches, patchify, unpatchify
 from microtome.recipes import Mae
-from microtome.training_schedules import Length
-from tests.test_crops import photo
-from tests.training import published, small_settings
-
-LENGTH = Length(steps_per_epoch=4, schedule_epochs=4)
+from tests.training import LENGTH, photo, photo_tiles, published, small_settings
 
 
 def algorithm(**recipe: object) -> MaeAlgorithm:
     settings = small_settings("mae", **recipe)
     return MaeAlgorithm(settings.recipe, settings.run, LENGTH, settings.seed)
-
-
-def tiles(n: int = 8, first: int = 0) -> Tiles:
-    return Tiles(photo(8, 48)[first : first + n], np.arange(8)[first : first + n], 1)
 
 
 def test_patches_are_cut_row_by_row_with_channels_last() -> None:
@@ -80,7 +72,7 @@ def test_the_published_sizes() -> None:
 def test_encoder_sees_the_kept_patches_alone_and_the_decoder_puts_everything_back() -> None:
     """Against a forward written sample by sample: choose, encode, put mask tokens in the holes, decode."""
     mae = algorithm().double()
-    prepared = mae.prepare(tiles())
+    prepared = mae.prepare(photo_tiles())
     images, network, encoder = prepared.images.double(), mae.network, mae.encoder
     found = network(images, prepared.order, mae.kept)
     for sample, image in enumerate(images):
@@ -101,7 +93,7 @@ def test_encoder_sees_the_kept_patches_alone_and_the_decoder_puts_everything_bac
 
 def test_removed_pixels_do_not_reach_the_prediction() -> None:
     mae = algorithm()
-    prepared = mae.prepare(tiles(1))
+    prepared = mae.prepare(photo_tiles(1))
     predicted = mae.network(prepared.images, prepared.order, mae.kept)
     patches = patchify(prepared.images, 16)
     patches[0, prepared.order[0, mae.kept :]] = 9.0
@@ -132,9 +124,9 @@ def test_groups_follow_the_official_rule() -> None:
 
 def test_micro_batches_give_the_gradient_of_the_whole() -> None:
     whole, split = algorithm(), algorithm()
-    whole.loss(whole.network, whole.prepare(tiles()), whole.rates(3)).backward()
+    whole.loss(whole.network, whole.prepare(photo_tiles()), whole.rates(3)).backward()
     for first, n in ((0, 3), (3, 5)):
-        (split.loss(split.network, split.prepare(tiles(n, first)), split.rates(3)) * n / 8).backward()
+        (split.loss(split.network, split.prepare(photo_tiles(n, first)), split.rates(3)) * n / 8).backward()
     for one, other in zip(whole.network.parameters(), split.network.parameters(), strict=True):
         if one.grad is not None:
             assert (one.grad - other.grad).norm() <= 1e-5 * (one.grad.norm() + 1)

@@ -10,7 +10,7 @@ from microtome import costs
 from microtome.bags import SHARE
 from microtome.config import Config, load_config
 from microtome.errors import UserError
-from microtome.plan import elapsed_h, hours_a_job, plan, row, text, waves
+from microtome.plan import elapsed_h, hours_a_job, plan, repeated, row, text, waves
 from microtome.project import Profile
 from tests.checkout import ROOT
 from tests.test_config import values
@@ -64,6 +64,16 @@ def test_a_limit_that_is_too_short(config: Config, tmp_path: Path) -> None:
     printed = text(config, PUBLISHED, Profile(tmp_path))
     assert "tiles: 7 h a job, limit 1 h: raise `runtime` of tiles, or have more shards." in printed
     assert "pretrain dino_vits16: 8 h a pseudo-epoch, limit 7 h: requeued" in printed
+
+
+def test_a_pseudo_epoch_of_far_more_tiles_than_there_are(config: Config, slurm: Profile) -> None:
+    few = dataclasses.replace(PUBLISHED, slides=300)  # a fifth of 300 x 7,672.98 tiles is 460,379; 65 M are 141.2 times as many
+    said = "schedule.tiles 65,000,000 is 141 times what the slides of one (a part of 5) are expected to have: each tile would be repeated"
+    assert said in text(config, few, slurm)
+    assert "Set it to about 460,000." in text(config, few, slurm)
+    for slides in (423_563, 14_200):  # 0.1 and 2.98 times
+        assert not repeated(config, dataclasses.replace(PUBLISHED, slides=slides))
+    assert not repeated(config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"runs": {}})}), few)
 
 
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

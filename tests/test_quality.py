@@ -19,35 +19,12 @@ from microtome.quality import is_null, quality, untrained_encoder
 from microtome.quality_sample import quality_sample
 from microtome.settings import EncoderSettings, PretrainSettings
 from microtome.training_schedules import Length
+from tests.stage_settings import RES18, encoder_settings
 from tests.test_quality_sample import catalog_of, settings
 from tests.tile_folder import slide_table, tile_jpeg
 from tests.training import small_settings
 
-TIMM = {
-    "timm": "resnet18",
-    "weights": "random",
-    "arguments": {},
-    "normalization": None,
-    "truncate": None,
-    "pooling": "model",
-    "input_px": 32,
-}
 RUN = {"run": "dino", "pseudo_epochs": [], "pooling": "cls", "input_px": 32}
-
-
-def encoder_settings(name: str = "res18", **encoder: object) -> EncoderSettings:
-    return EncoderSettings.model_validate(
-        {
-            "version": 1,
-            "source": "tiles",
-            "fast_path": True,
-            "seed": 0,
-            "name": name,
-            "precision": "fp32",
-            "dtype": "float32",
-            "encoder": encoder or TIMM,
-        }
-    )
 
 
 @pytest.fixture
@@ -91,7 +68,7 @@ def test_measures_are_those_of_the_features_with_patients_held_out(tmp_path: Pat
 @pytest.mark.parametrize("algorithm", ["dino", "mae"])
 def test_the_null_of_a_run_is_what_it_starts_from(algorithm: str) -> None:
     run = small_settings(algorithm)
-    given = encoder_settings("run@0", **RUN)
+    given = encoder_settings("run@0", encoder=RUN)
     encoder, start = untrained_encoder(given, run), build_algorithm(run, Length(5, 4))
     weights = start.encoder.state_dict()
     assert weights
@@ -102,12 +79,12 @@ def test_the_null_of_a_run_is_what_it_starts_from(algorithm: str) -> None:
 
 def test_random_weights_are_nulls(tmp_path: Path, sample: pd.DataFrame) -> None:
     assert judge(tmp_path, encoder_settings())[1]["null"]
-    features, row = judge(tmp_path, encoder_settings("run@0", **RUN), untrained=small_settings("dino"))
+    features, row = judge(tmp_path, encoder_settings("run@0", encoder=RUN), untrained=small_settings("dino"))
     assert row["null"]
     assert row["encoder"] == "run@0"
     assert features.shape == (24, 64)
-    assert not is_null(encoder_settings("run@1", **RUN | {"pseudo_epochs": [1]}))
-    assert not is_null(encoder_settings(**TIMM | {"weights": "pretrained"}))
+    assert not is_null(encoder_settings("run@1", encoder=RUN | {"pseudo_epochs": [1]}))
+    assert not is_null(encoder_settings(encoder=RES18 | {"weights": "pretrained"}))
 
 
 def test_a_tile_that_cannot_be_read_is_told(tmp_path: Path, sample: pd.DataFrame) -> None:

@@ -10,8 +10,7 @@ from microtome.distributed import Processes
 from microtome.pretrain import build_algorithm
 from microtome.trainer import Trainer
 from microtome.training_schedules import Length
-from tests.test_crops import photo
-from tests.training import small_settings
+from tests.training import photo, small_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

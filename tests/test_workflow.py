@@ -14,6 +14,7 @@ import yaml
 
 from microtome.masks import geojson
 from tests.checkout import ROOT, Checkout, counted
+from tests.stage_settings import RES18
 from tests.test_table_files import assert_tex
 
 REPORT = {"report": 1, "all": 1}
@@ -119,18 +120,9 @@ def test_a_longer_run_trains_only_the_new_pseudo_epochs(checkout: Checkout) -> N
 
 
 def test_a_new_encoder_runs_its_own_jobs(checkout: Checkout) -> None:
-    encoder = {
-        "timm": "resnet18.a1_in1k",
-        "weights": "random",
-        "arguments": {},
-        "normalization": None,
-        "truncate": None,
-        "pooling": "model",
-        "input_px": 32,
-    }
     names = ("pretraining", "convergence", "checkpoints", "ranking", "differences", "roc", "calibration")
     figures = {f"figure_{name}" for name in names} | {"tables", "decisions", *WITHOUT_LABELS}
-    jobs = checkout.jobs({"features": {"encoders": {"res18": encoder}}})
+    jobs = checkout.jobs({"features": {"encoders": {"res18": RES18 | {"timm": "resnet18.a1_in1k"}}}})
     own = {"features": 2, "quality": 1, "gma": 2, "figure_neighbours": 1, "figure_attention": 2}
     assert {rule: count for rule, count in jobs.items() if rule not in figures} == {**own, **METHODS}
 

@@ -15,18 +15,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import yaml
 from PIL import Image
 
+from microtome.algorithm import Tiles
 from microtome.command_line import run
 from microtome.pretrain import pretrain
 from microtome.recipes import Dino, Mae, Monitor, RunRecipe
 from microtome.schedule_file import ROW, write_schedule
 from microtome.section import Section
 from microtome.settings import PretrainSettings
+from microtome.training_schedules import Length
 
 CONFIG: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text())["pretrain"]
 Recipe = TypeVar("Recipe", Dino, Mae)
+LENGTH = Length(steps_per_epoch=4, schedule_epochs=4)
 TILES = 40
 SILENT = Monitor(action="warn", min_entropy_fraction=0.0, min_rankme=0.0)
 SMALL = {
@@ -69,6 +73,19 @@ def small_settings(algorithm: str, global_batch: int = 8, seed: int = 0, **recip
             "recipe": {**CONFIG["recipes"][algorithm], **SMALL[algorithm], **recipe},
         }
     )
+
+
+def photo(n: int, px: int, seed: int = 0) -> torch.Tensor:
+    """Images with detail at several scales, and full blacks and whites."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.random((n, 3, 6, 6), dtype=np.float32))
+    image = F.interpolate(coarse, size=(px, px), mode="bicubic") + 0.3 * torch.from_numpy(rng.random((n, 3, px, px), dtype=np.float32))
+    return (image * 255).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def photo_tiles(n: int = 8, first: int = 0) -> Tiles:
+    """Some of the first 8 tiles of 48 px of a pseudo-epoch, as an algorithm takes them."""
+    return Tiles(photo(8, 48)[first : first + n], np.arange(8)[first : first + n], 1)
 
 
 def drawn_tile(rng: np.random.Generator, px: int) -> np.ndarray:

@@ -123,7 +123,8 @@ def _retry(failed: pd.DataFrame, configfile: Sequence[Path]) -> str:
     overlays = f" --configfile {shlex.join(map(str, configfile))}" if configfile else ""
     return (
         "The slides that failed are named in `failures.csv`. "
-        "To try them, and them alone, once more (finished slides are kept), with the profile of this run for PROFILE:\n\n"
+        "To try them, and them alone, once more (finished slides are kept), with the profile of this run for PROFILE "
+        "(`slurm` or `profiles/local`, say):\n\n"
         f"```\nsnakemake --profile PROFILE{overlays} --forcerun {targets} -- results/catalog/summary.md\n```"
     )
 

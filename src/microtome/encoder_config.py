@@ -11,6 +11,9 @@ from microtome.section import Count, Name, Positive, Rgb, Section
 
 HUB, LOCAL = "hf-hub:", "local-dir:"  # what timm puts before the name of a model that is not its own
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
+Precision = Literal["fp32", "bf16", "fp16"]  # of the computation
+Stored = Literal["float32", "float16"]
+Source = Literal["tiles", "slides"]
 
 
 class RunEncoder(Section):
@@ -76,9 +79,9 @@ class Features(Section):
     version: int
     shards: Count
     batch: Count
-    precision: Literal["fp32", "bf16", "fp16"]
-    dtype: Literal["float32", "float16"]
-    source: Literal["tiles", "slides"]
+    precision: Precision
+    dtype: Stored
+    source: Source
     coords: Path | None
     encoders: dict[Name, Encoder]
 

@@ -113,7 +113,7 @@ def _draw_box(panel: Axes, of_one: pd.DataFrame, colour: str, width: float) -> N
 def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     """The figure of the rows of `drawn`."""
     tasks, encoders = list(table["task"].unique()), list(table["encoder"].unique())
-    look = looks(list(settings.labels) + [encoder for encoder in encoders if encoder not in settings.labels])
+    look = looks([*settings.labels, *encoders])
     extent = float(table["position"].max() - table["position"].min()) / box_width(encoders)  # in boxes
     columns = min(len(tasks), 3 if extent < 14 else 2 if extent < 40 else 1)
     rows = -(-len(tasks) // columns)

@@ -58,7 +58,7 @@ def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look]) -> None:
 def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     """The figure of the rows of `drawn`."""
     tasks, encoders = list(table["task"].unique()), list(table["encoder"].unique())
-    look = looks(list(settings.labels) + [encoder for encoder in encoders if encoder not in settings.labels])
+    look = looks([*settings.labels, *encoders])
     columns = min(TASKS_A_ROW, len(tasks))
     blocks = -(-len(tasks) // columns)
     width_mm = TWO_COLUMNS_MM * (0.6 if columns == 1 else 1)

@@ -20,7 +20,7 @@ from microtome.figure_style import TWO_COLUMNS_MM, hide_unused, new_figure, save
 SLIDES, COLUMNS = 24, 6
 CELL_MM = 34.0
 PICTURE_PX = 360  # the longest side: about 300 dpi at the width of a cell
-NAME_LETTERS, REASON_LETTERS = 20, 22
+NAME_LETTERS, REASON_LETTERS, REASON_LINES = 20, 22, 8
 
 
 def sample(catalog: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -47,7 +47,7 @@ def draw_slide(panel: Axes, row: pd.Series, overlay: Path) -> None:
             picture.thumbnail((PICTURE_PX, PICTURE_PX))
             panel.imshow(np.asarray(picture.convert("RGB")))
     if row["status"] != "ok":
-        note = fill(f"{row['status']}: {row['reason']}"[: 5 * REASON_LETTERS], REASON_LETTERS)
+        note = fill(f"{row['status']}: {row['reason']}", REASON_LETTERS, max_lines=REASON_LINES, placeholder=" …")
         panel.text(0.5, 0.5, note, transform=panel.transAxes, ha="center", va="center", fontsize=6.5, color="#B00000")
 
 

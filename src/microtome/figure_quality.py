@@ -64,7 +64,7 @@ def draw_panel(panel: Axes, table: pd.DataFrame, measure: str, look: dict[str, L
 def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     """The figure of the rows of `read_measures`."""
     encoders = list(table["encoder"])
-    look = looks(list(settings.labels) + [encoder for encoder in encoders if encoder not in settings.labels])
+    look = looks([*settings.labels, *encoders])
     handles, names = _entries(table, look)
     with style():
         figure = new_figure(TWO_COLUMNS_MM, HEIGHT_MM + LEGEND_ROW_MM * (-(-len(names) // 4)))

@@ -50,7 +50,7 @@ def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look], labels: d
 def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     """The figure of the rows of `drawn`."""
     tasks, encoders = list(table["task"].unique()), list(table["encoder"].unique())
-    look = looks(list(settings.labels) + [encoder for encoder in encoders if encoder not in settings.labels])
+    look = looks([*settings.labels, *encoders])
     columns = min(TASKS_A_ROW, len(tasks))
     rows = -(-len(tasks) // columns)
     with style():

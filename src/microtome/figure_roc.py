@@ -77,7 +77,7 @@ def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look]) -> None:
 def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     """The figure of the rows of `drawn`."""
     tasks, encoders = list(table["task"].unique()), list(table["encoder"].unique())
-    look = looks(list(settings.labels) + [encoder for encoder in encoders if encoder not in settings.labels])
+    look = looks([*settings.labels, *encoders])
     columns, rows, width_mm = panel_grid(len(tasks), TASKS_A_ROW)
     with style():
         figure = new_figure(width_mm, PANEL_MM * rows + 14)

@@ -65,16 +65,24 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_sidecar(path: Path) -> tuple[Row, Row] | None:
+    """The inputs and the row of a slide as `record` noted them; None where there is no such note."""
+    try:
+        noted = json.loads(path.read_text())
+        return noted["inputs"], noted["row"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def sidecar_row(job: SlideJob) -> Row | None:
     """The row of a slide that is finished and up to date, or None."""
-    try:
-        sidecar = json.loads((job.folder / f"{job.slide}.json").read_text())
-    except (OSError, ValueError):
+    noted = read_sidecar(job.folder / f"{job.slide}.json")
+    if noted is None:
         return None
-    row: Row = sidecar["row"]
+    inputs, row = noted
     suffixes = job.suffixes if row["status"] == "ok" else ()
     there = all((job.folder / f"{job.slide}{suffix}").is_file() for suffix in suffixes)
-    return row if sidecar["inputs"] == job.inputs and row["status"] != "failed" and there else None
+    return row if inputs == job.inputs and row["status"] != "failed" and there else None
 
 
 def attempt(job: SlideJob) -> Row:

@@ -21,6 +21,7 @@ from microtome.stages import TASK_SLIDES, Cohort, Stage, read_cohort, stages_of
 
 STORAGE_B_S = 5e9  # ASSUME: what the archive of slides gives all jobs together
 NODE_CORES = 64  # ASSUME: where node hours are given for jobs without a GPU
+MANY_TIMES = 3  # that a pseudo-epoch may hold a tile: what a slide has is a guess before there is a catalog
 OUTPUTS_A_JOB = 3  # about: outputs that Snakemake keeps a note of, beside a log and a benchmark
 
 
@@ -130,15 +131,26 @@ def uneven(config: Config, profile: Profile) -> list[str]:
     ]
 
 
+def repeated(config: Config, cohort: Cohort) -> list[str]:
+    """Whether a pseudo-epoch has far more tiles than its slides are expected to have, so that each comes again and again."""
+    schedule = config.schedule
+    expected = cohort.slides * cohort.tiles_a_slide / schedule.slide_parts
+    times = schedule.tiles / expected
+    if not config.pretrain.runs or times < MANY_TIMES:
+        return []
+    there = f"what the slides of one (a part of {schedule.slide_parts}) are expected to have: each tile would be repeated so often"
+    return [f"schedule.tiles {schedule.tiles:,} is {times:,.0f} times {there}. Set it to about {float(f'{expected:.2g}'):,.0f}."]
+
+
 def text(config: Config, cohort: Cohort, profile: Profile) -> str:
     """The whole plan."""
     stages, node_gpus = stages_of(config, cohort), max(profile.needs("pretrain").gpus, 1)
     rows = [row(stage, profile, node_gpus) for stage in stages]
     files = needed(stages)[1]
     head = f"Plan for {cohort.slides:,} slides with {profile.file}. Estimates, not promises: what they assume stands below."
-    wrong = uneven(config, profile) + warnings(stages, profile)
+    wrong = repeated(config, cohort) + uneven(config, profile) + warnings(stages, profile)
     parts = [head, table(rows), "\n".join(totals(stages, files, profile)), "\n".join(storage(cohort, stages, profile))]
-    parts += ["As the profile stands:\n" + "\n".join(f"  {line}" for line in wrong)] * bool(wrong)
+    parts += ["As configuration and profile stand:\n" + "\n".join(f"  {line}" for line in wrong)] * bool(wrong)
     return "\n\n".join([*parts, "Assumed:\n" + "\n".join(f"  {line}" for line in assumptions(config, cohort))]) + "\n"
 
 
@@ -164,7 +176,7 @@ def totals(stages: Sequence[Stage], files: int, profile: Profile) -> list[str]:
     after_d = sum(day for rule, day in days if rule in ("features", "gma"))
     disk_b, gpu_h, core_h = (sum(values) for values in zip(*((s.disk_b, s.gpu_h, s.core_h) for s in stages), strict=True))
     return [
-        f"Disk     {size(disk_b)}; the largest: " + ", ".join(f"{s.name} {size(s.disk_b)}" for s in sorted(stages, key=_disk)[:3]) + ".",
+        f"Disk     {size(disk_b)}; the largest: {largest(stages)}.",
         f"Files    {files:,} (inodes), with logs, benchmarks and Snakemake's notes.",
         f"Hours    {gpu_h:,.0f} GPU hours ({gpu_h / node_gpus:,.0f} of nodes with {node_gpus} GPUs), {core_h:,.0f} core hours.",
         f"Elapsed  {slides_d:.1f} days to the schedules, {run_d:.1f} for the longest run, {after_d:.1f} for features and aggregators"
@@ -172,8 +184,10 @@ def totals(stages: Sequence[Stage], files: int, profile: Profile) -> list[str]:
     ]
 
 
-def _disk(stage: Stage) -> float:
-    return -stage.disk_b
+def largest(stages: Sequence[Stage], shown: int = 3) -> str:
+    """The stages that leave most bytes, and how many."""
+    by_size = sorted(stages, key=lambda stage: -stage.disk_b)
+    return ", ".join(f"{stage.name} {size(stage.disk_b)}" for stage in by_size[:shown])
 
 
 def storage(cohort: Cohort, stages: Sequence[Stage], profile: Profile) -> list[str]:

@@ -1,9 +1,7 @@
 """What single rules are given as `--settings`: exactly the values that change their bytes, so that a change reruns those rules alone."""
 
-from typing import Literal
-
 from microtome.config import Cohort, Figures, Gma, Grid, Reader, Schedule, Splits, Task, Tiles, Tissue
-from microtome.encoder_config import Encoder, QualitySample
+from microtome.encoder_config import Encoder, Precision, QualitySample, Source, Stored
 from microtome.recipes import Recipe, RunRecipe
 from microtome.section import Section
 
@@ -52,9 +50,9 @@ class EncoderSettings(Section):
     seed: int
     name: str
     encoder: Encoder
-    precision: Literal["fp32", "bf16", "fp16"]
-    dtype: Literal["float32", "float16"]
-    source: Literal["tiles", "slides"]
+    precision: Precision
+    dtype: Stored
+    source: Source
     fast_path: bool  # of reading slides
 
 

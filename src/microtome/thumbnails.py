@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ OVERLAY_PX = 1024  # the longest side of an overlay, where the slide is not larg
 OUTLINE = (0, 190, 60)
 VEIL = 0.45  # how much white is laid on what is not tissue
 SHEET_CELL_PX, SHEET_LABEL_PX, SHEET_COLUMNS = 220, 18, 12
+SHEET_LETTERS = 36  # a line of a note
 
 
 def read_thumbnail(
@@ -80,8 +82,8 @@ def contact_sheet(slides: Sequence[tuple[str, str, Path]]) -> bytes:
             small = _fitted(path.read_bytes())
             cell[SHEET_LABEL_PX : SHEET_LABEL_PX + small.shape[0], : small.shape[1]] = small
         else:
-            for line, start in enumerate(range(0, len(note), 36)):
-                _write(cell, note[start : start + 36], SHEET_LABEL_PX + 12 + 13 * line, (180, 0, 0))
+            for line, words in enumerate(wrap(note, SHEET_LETTERS)):
+                _write(cell, words, SHEET_LABEL_PX + 12 + 13 * line, (180, 0, 0))
     return jpeg(sheet)
 
 

@@ -6,7 +6,6 @@ tile was shifted to begin at a whole pixel.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from microtome.command_line import run
 from microtome.grid import TileGrid, tile_grid
-from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
+from microtome.ledger import Row, SlideJob, attempt_all, digest, read_sidecar, refuse_failures, room_needed, source_of
 from microtome.masks import rasterise, read_geojson
 from microtome.settings import TilesSettings
 from microtome.slides import SlideError, open_slide
@@ -160,7 +159,8 @@ def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSett
     mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16]
     stored = settings.tiles.store == "all" or bool(slide["pretrain"])
     as_stored = settings.model_copy(update={"tiles": settings.tiles.model_copy(update={"store": "all"})})
-    source, seen = source_of(path, settings.reader.checksum), _seen_by_tissue(masks / f"{name}.json")
+    source, by_tissue = source_of(path, settings.reader.checksum), read_sidecar(masks / f"{name}.json")
+    seen = by_tissue[0]["source"] if by_tissue else {}  # masks of another origin have no sidecar
     inputs = {
         "settings": digest(as_stored),  # what is stored of other slides does not change this one
         "stored": stored,
@@ -174,15 +174,6 @@ def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSett
         return SlideJob(name, folder, {**inputs, "seen_by_tissue": seen}, suffixes, partial(_refuse_replaced, seen, source, masks))
     make = partial(make_tiles, name, path, mpp, subpixels, mask_file, stored, folder, settings)
     return SlideJob(name, folder, inputs, suffixes, make)
-
-
-def _seen_by_tissue(sidecar: Path) -> dict[str, Any]:
-    """What `tissue` noted of the slide's file (`source_of`); nothing where there is no such note, beside masks of another origin."""
-    try:
-        seen: dict[str, Any] = json.loads(sidecar.read_text())["inputs"]["source"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return seen
 
 
 def _differ(seen: dict[str, Any], source: dict[str, Any]) -> bool:
