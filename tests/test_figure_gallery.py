@@ -19,8 +19,8 @@ from microtome.schedule_file import Schedule
 from microtome.tile_sheet import GAP_PX
 from microtome.training_schedules import Length
 from tests.figure_checks import assert_readable, assert_saved
-from tests.test_mae import algorithm, tiles
-from tests.training import SILENT, drawn_tile, make_schedules, small_settings
+from tests.test_mae import algorithm
+from tests.training import SILENT, drawn_tile, make_schedules, photo_tiles, small_settings
 
 
 @pytest.mark.parametrize(("kind", "pictures"), [("dino", 1 + 2 + 3), ("mae", 1 + 3)])
@@ -89,7 +89,7 @@ def test_headers_do_not_overlap_and_views_share_a_scale() -> None:
 
 
 def test_kept_patches_are_the_tiles_and_a_perfect_prediction_is_the_tile() -> None:
-    mae, some = algorithm(), tiles()
+    mae, some = algorithm(), photo_tiles()
     prepared = mae.prepare(some)
     patches = patchify(prepared.images, 16)
     perfect = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6) ** 0.5
@@ -105,6 +105,6 @@ def test_kept_patches_are_the_tiles_and_a_perfect_prediction_is_the_tile() -> No
 def test_views_shown_are_those_of_training() -> None:
     settings = small_settings("dino")
     dino = build_algorithm(settings, Length(1, 4))
-    crops = dino.prepare(tiles()).crops
+    crops = dino.prepare(photo_tiles()).crops
     assert shown(crops[0], settings.recipe.mean, settings.recipe.std).min() >= 0
-    assert torch.equal(crops[0], dino.prepare(tiles()).crops[0])
+    assert torch.equal(crops[0], dino.prepare(photo_tiles()).crops[0])

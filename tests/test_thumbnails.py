@@ -76,3 +76,13 @@ def test_a_slide_without_an_overlay_says_why(tmp_path: Path) -> None:
     red = (sheet[..., 0] - sheet[..., 1:].max(axis=2)) > 60
     assert red[18:40].any()
     assert not red[:18].any()
+
+
+def test_a_note_is_broken_between_words(tmp_path: Path) -> None:
+    """The first line of a note is what it would be if the word that does not fit were not there."""
+    notes = ["in the slide table's column called mpp", "in the slide table's column called"]  # 38 letters and 34
+    sheets = [np.asarray(Image.open(io.BytesIO(contact_sheet([("s", note, tmp_path / "none.jpg")])))) for note in notes]
+    first_line, second_line = slice(18, 34), slice(34, 48)
+    assert ((sheets[0] < 128) == (sheets[1] < 128))[first_line].all()
+    assert (sheets[0] < 128)[second_line].any()
+    assert not (sheets[1] < 128)[second_line].any()
