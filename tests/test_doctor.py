@@ -17,6 +17,7 @@ def test_the_whole_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     printed = capsys.readouterr().out
     assert done.value.code == 0, printed
     assert "\n0 wrong, " in printed
+    assert "20 slides opened: their µm/px are known" in printed
     (tmp_path / "overlay.yaml").write_text("gma: {epoch: 1}\n")
     with pytest.raises(SystemExit) as done:
         doctor([tmp_path / "overlay.yaml"], "nowhere")

@@ -43,7 +43,9 @@ def test_open_files_rights_and_room(tmp_path: Path) -> None:
     assert machine_checks.writable(tmp_path / "results").level == "ok"
     (tmp_path / "file").write_text("")
     is_wrong(machine_checks.writable(tmp_path / "file" / "results"), "cannot be written", "make init")
-    assert machine_checks.room(tmp_path / "not" / "yet", 1, 1).level == "ok"
-    is_wrong(machine_checks.room(tmp_path, 1e18, 1), "the plan needs 1,000,000.0 TB", "make room")
+    assert machine_checks.room(tmp_path / "not" / "yet", 1, 1, "").level == "ok"
+    is_wrong(
+        machine_checks.room(tmp_path, 1e18, 1, "schedule 52.0 GB"), "the plan needs 1,000,000.0 TB", "the largest are schedule 52.0 GB"
+    )
     if os.statvfs(tmp_path).f_files:
-        is_wrong(machine_checks.room(tmp_path, 1, 10**15), "inodes free", "file quota")
+        is_wrong(machine_checks.room(tmp_path, 1, 10**15, ""), "inodes free", "file quota")

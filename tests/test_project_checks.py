@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import yaml
 
 from microtome import project_checks
+from microtome.findings import Finding
 from microtome.project import Profile
 from tests.checkout import ROOT
 from tests.doctor_checks import is_wrong, project
+from tests.drawn_slides import write_slide
 from tests.test_config import values
 
 
@@ -29,6 +33,32 @@ def test_slides_and_tasks(tmp_path: Path) -> None:
     fault, _ = project_checks.slide_table(config)
     assert fault is not None
     is_wrong(fault, "missing: patient, organ", "slide table")
+
+
+def test_slides_that_tissue_would_refuse(tmp_path: Path) -> None:
+    config = project(tmp_path).model_copy(update={"max_failed_fraction": 0.2})
+    _, slides = project_checks.slide_table(config)
+    (finding,) = project_checks.slide_resolutions(config, slides)
+    assert finding == Finding("ok", "20 slides opened: their µm/px are known, and as fine as grid.mpp 0.5")
+    white = np.full((16, 16, 3), 240, np.uint8)
+    (tmp_path / "3.tiff").unlink()  # the paths are another check
+    (tmp_path / "4.tiff").write_bytes(b"")
+    tifffile.imwrite(tmp_path / "5.tiff", white, tile=(16, 16), photometric="rgb", metadata=None)
+    write_slide(tmp_path / "6.tiff", white, 0.88, tile_px=16, factors=(1,))
+    said = [
+        "1 of 19 slides looked at cannot be read, such as s4: the file is empty (0 bytes)",
+        "1 of 19 slides looked at have no µm/px to go by, such as s5: no µm/px in its metadata: give it in the slide table's column mpp",
+        "1 of 19 slides looked at are too coarse, such as s6: level 0 has 0.88 µm/px, coarser than the 0.5 that grid.mpp wants",
+    ]
+    found = list(project_checks.slide_resolutions(config, slides))
+    assert [finding.level for finding in found] == ["warning"] * 3
+    for finding, text in zip(found, said, strict=True):
+        assert finding.what.startswith(text), finding.line()
+    strict = config.model_copy(update={"max_failed_fraction": 0.15})  # three of 19 would stop a run
+    assert [finding.level for finding in project_checks.slide_resolutions(strict, slides)] == ["wrong"] * 3
+    slides.loc[slides["slide"].isin(["s5", "s6"]), "mpp"] = 0.25  # the table has the last word
+    assert len(list(project_checks.slide_resolutions(config, slides))) == 1
+    assert not list(project_checks.slide_resolutions(config, slides.iloc[[list(slides["slide"]).index("s3")]]))
 
 
 def test_more_files_in_a_folder_than_file_systems_like(tmp_path: Path) -> None:

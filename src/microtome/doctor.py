@@ -14,7 +14,7 @@ from microtome.command_line import run
 from microtome.config import Config
 from microtome.errors import UserError
 from microtome.findings import Finding
-from microtome.plan import needed
+from microtome.plan import largest, needed
 from microtome.project import Profile, read_config
 from microtome.stages import CATALOG, read_cohort, stages_of
 
@@ -45,6 +45,8 @@ def project(configfile: list[Path]) -> Iterator[Finding]:
         yield fault
         return
     yield project_checks.slide_paths(config, slides)
+    if machine_checks.openslide().level == "ok":
+        yield from project_checks.slide_resolutions(config, slides)
     yield project_checks.shard_folders(config, len(slides))
     tasks = project_checks.task_tables(config, slides)
     yield tasks
@@ -55,7 +57,7 @@ def project(configfile: list[Path]) -> Iterator[Finding]:
 def enough_room(config: Config) -> Finding:
     """Room for the plan's stages; tissue and tiles are there already where there is a catalog."""
     stages = [stage for stage in stages_of(config, read_cohort(config, 0)) if not (CATALOG.is_file() and stage.rule in ("tissue", "tiles"))]
-    return machine_checks.room(RESULTS, *needed(stages))
+    return machine_checks.room(RESULTS, *needed(stages), largest(stages))
 
 
 def cluster(name: str, configfile: list[Path]) -> Iterator[Finding]:

@@ -93,14 +93,13 @@ def writable(folder: Path) -> Finding:
     return Finding("ok", f"{folder} can be written")
 
 
-def room(folder: Path, need_b: float, need_files: int) -> Finding:
-    """Free bytes and inodes against the plan's."""
+def room(folder: Path, need_b: float, need_files: int, largest: str) -> Finding:
+    """Free bytes and inodes against the plan's; `largest`: the stages that take most of them."""
     there = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
     free_b, disk = shutil.disk_usage(there).free, os.statvfs(there)
     found = f"{size(free_b)} free, the plan needs {size(need_b)}"
     if free_b < need_b:
-        remedy = "make room; fewer features (features.dtype float16, fewer checkpoints) or `grid.mpp` coarser need less"
-        return Finding("wrong", f"{there}: {found}", remedy)
+        return Finding("wrong", f"{there}: {found}", f"make room, or ask for less: the largest are {largest}")
     if disk.f_files and disk.f_favail < need_files:  # some file systems state none
         return Finding(
             "wrong", f"{there}: {disk.f_favail:,} inodes free, the plan needs {need_files:,} files", "ask for a larger file quota"

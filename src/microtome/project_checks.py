@@ -14,24 +14,67 @@ from microtome.encoder_config import HUB, TimmEncoder
 from microtome.errors import UserError
 from microtome.findings import Finding, Level, some
 from microtome.plan import uneven
+from microtome.progress import progress
 from microtome.project import Profile, read_config
 from microtome.tasks import read_task, with_patients
 
-SAMPLE = 200  # slides whose paths are looked at
+SAMPLE = 200  # slides that are looked at
 FILES_A_SLIDE = 3  # in the shard's folder of `tissue`, and in that of `tiles`
 MAX_FILES_A_FOLDER = 5000
 
 
-def slide_paths(config: Config, slides: pd.DataFrame) -> Finding:
-    """Whether the slides are there: a sample of their paths, by the seed."""
+def sample(config: Config, slides: pd.DataFrame) -> pd.DataFrame:
+    """At most `SAMPLE` slides, by the seed."""
     chosen = np.random.default_rng([config.seed]).choice(len(slides), min(SAMPLE, len(slides)), replace=False)
-    paths = slides["path"].iloc[np.sort(chosen)]
+    return slides.iloc[np.sort(chosen)]
+
+
+def slide_paths(config: Config, slides: pd.DataFrame) -> Finding:
+    """Whether the slides of the sample are there."""
+    paths = sample(config, slides)["path"]
     missing = [path for path in paths if not Path(path).is_file()]
     if not missing:
         return Finding("ok", f"{config.slides}: {len(slides):,} slides; {len(paths)} paths of them looked at, all there")
-    level: Level = "wrong" if len(missing) > config.max_failed_fraction * len(paths) else "warning"
+    level = _level(config, len(missing), len(paths))
     remedy = "mend the column path, or mount the archive here and on the nodes; a missing slide is a failed row"
     return Finding(level, f"{config.slides}: {len(missing)} of {len(paths)} paths looked at are no file: {some(missing)}", remedy)
+
+
+def _level(config: Config, failed: int, looked_at: int) -> Level:
+    """As many failures in a shard would stop its job, or not."""
+    return "wrong" if failed > config.max_failed_fraction * looked_at else "warning"
+
+
+def slide_resolutions(config: Config, slides: pd.DataFrame) -> Iterator[Finding]:
+    """Whether the slides of the sample that are there can be opened, and have a µm/px as fine as `grid.mpp` wants."""
+    there = [slide for slide in sample(config, slides).itertuples() if Path(slide.path).is_file()]
+    refused: dict[str, list[str]] = {}
+    for slide in progress(there, len(there), "slides opened", "slide"):
+        if fault := refusal(Path(slide.path), slide.mpp, config):
+            refused.setdefault(fault[0], []).append(f"{slide.slide}: {fault[1]}")
+    if there and not refused:
+        yield Finding("ok", f"{len(there)} slides opened: their µm/px are known, and as fine as grid.mpp {config.grid.mpp:g}")
+    level = _level(config, sum(map(len, refused.values())), len(there))
+    for kind, found in refused.items():
+        what = f"{len(found)} of {len(there)} slides looked at {kind}, such as {found[0]}"
+        yield Finding(level, what, "they would be failed rows of `tissue`: see to them before the run")
+
+
+def refusal(path: Path, table_mpp: float, config: Config) -> tuple[str, str] | None:
+    """Why `tissue` would refuse a slide, in kind and in detail; None where it would not. `table_mpp`: µm/px, or NaN."""
+    from microtome.grid import tile_grid  # not at the top: they need OpenSlide, and `doctor` has to say where that does not load
+    from microtome.slides import SlideError, open_slide, resolution
+
+    kind = "cannot be read"
+    try:
+        with open_slide(path) as opened:
+            kind = "have no µm/px to go by"
+            mpp = resolution(opened.properties, table_mpp, config.reader).mpp
+            kind = "are too coarse"
+            tile_grid(*opened.level_sizes_px[0], mpp, config.grid)
+    except (SlideError, OSError) as error:
+        return kind, str(error)
+    return None
 
 
 def shard_folders(config: Config, slides: int) -> Finding:
