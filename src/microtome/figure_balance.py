@@ -83,7 +83,7 @@ def draw(table: pd.DataFrame) -> Figure:
             right.set_box_aspect(0.8)
             right.set_anchor("N")
         entries = [panel.get_legend_handles_labels() for panel in (left, right)]
-        legend_below(figure, entries[0][0] + entries[1][0], entries[0][1] + entries[1][1], 2 * TWO_COLUMNS_MM)
+        legend_below(figure, entries[0][0] + entries[1][0], entries[0][1] + entries[1][1], TWO_COLUMNS_MM)
     return figure
 
 

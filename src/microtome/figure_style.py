@@ -20,6 +20,7 @@ Line = Literal["-"] | tuple[float, Sequence[float]]
 
 ONE_COLUMN_MM = 89.0
 TWO_COLUMNS_MM = 183.0
+MARGIN_IN = 0.05
 DPI = 300
 GREY = "0.55"
 # Okabe and Ito 2008, without the yellow that a thin line loses on white; after these seven, dashes and other markers tell encoders apart.
@@ -81,15 +82,19 @@ def looks(encoders: Sequence[str]) -> dict[str, Look]:
 
 def new_figure(width_mm: float, height_mm: float) -> Figure:
     """An empty figure that lays itself out so that nothing overlaps."""
-    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05, wspace=0.02, hspace=0.03)
+    layout = ConstrainedLayoutEngine(w_pad=MARGIN_IN, h_pad=MARGIN_IN, wspace=0.02, hspace=0.03)
     return Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout=layout)
 
 
 def legend_below(figure: Figure, handles: Sequence[object], labels: Sequence[str], width_mm: float) -> None:
-    """One legend under all panels, in as many columns as the longest label allows."""
-    longest_mm = 9 + 1.35 * max((len(label) for label in labels), default=0)  # the handle, and letters of 6.5 pt
-    columns = max(1, min(len(labels), int(width_mm / longest_mm)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.4)  # type: ignore[call-overload]
+    """One legend under all panels, in as many columns as fit into the figure's width."""
+    widest_px = (width_mm / 25.4 - 2 * MARGIN_IN) * figure.dpi
+    spaces = {"borderpad": 0, "handletextpad": 0.6, "columnspacing": 1.4}
+    for columns in range(max(1, len(labels)), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, **spaces)  # type: ignore[call-overload]
+        if columns == 1 or legend.get_window_extent().width <= widest_px:
+            return
+        legend.remove()
 
 
 def panel_grid(panels: int, a_row: int) -> tuple[int, int, float]:
