@@ -1,12 +1,15 @@
 """Where a pseudo-epoch starts: at which of the states that are there, and which it names and passes over."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from microtome.checkpoint import load_state, save_state
+from microtome.checkpoint import load_state, mapped_state, save_state
 from microtome.errors import UserError
 from microtome.pretrain import pretrain
+from microtome.resume import Job, end_of, unfinished
+from microtome.training_schedules import Length
 from tests.training import arguments, drawn_schedules, finish, rows, small_settings, start, wait_for
 
 
@@ -62,3 +65,37 @@ def test_a_state_of_another_recipe_in_the_work_folder_is_not_used(
     pretrain(**values)
     assert "is of another recipe, schedule or previous pseudo-epoch: not used" in capsys.readouterr().err
     assert rows(values["curve"]) == undisturbed
+
+
+def job(work: Path, number: int = 2, settings: str = "ours", inputs: str = "these") -> Job:
+    return Job(number, Path("s.arrow"), 8, Length(5, 4), work, settings, inputs)
+
+
+def state(step: int, **other: Any) -> dict[str, Any]:
+    return {"settings": "ours", "inputs": "these", "pseudo_epoch": 1, "steps_per_epoch": 5, "step": step, **other}
+
+
+def test_the_newest_whole_state_of_this_very_job_is_taken(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert unfinished(job(tmp_path / "nowhere")) is None
+    assert unfinished(job(tmp_path)) is None
+    for step, other in {9: {}, 10: {}, 11: {"inputs": "others"}, 12: {"settings": "theirs"}, 13: {}}.items():
+        save_state(tmp_path / f"state_{step:09d}.pt", state(step, **other))
+    newest = tmp_path / "state_000000013.pt"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    found = unfinished(job(tmp_path))
+    assert found is not None
+    assert (found[0]["step"], found[1]) == (10, tmp_path / "state_000000010.pt")
+    damaged, theirs, others = capfd.readouterr().err.splitlines()
+    assert "state_000000013.pt: its" in damaged
+    assert damaged.endswith("damaged; the state before it is used.")
+    for said, name in ((theirs, "state_000000012.pt"), (others, "state_000000011.pt")):
+        assert said == f"microtome: {tmp_path / name} is of another recipe, schedule or previous pseudo-epoch: not used."
+    assert unfinished(job(tmp_path, settings="nobody's")) is None
+
+
+def test_the_end_of_the_pseudo_epoch_before_may_have_had_other_inputs(tmp_path: Path) -> None:
+    save_state(tmp_path / "state.pt", state(5, inputs="its own"))
+    assert end_of(tmp_path / "state.pt", job(tmp_path)) == state(5, inputs="its own")
+    assert end_of(tmp_path / "state.pt", job(tmp_path), mapped_state) == state(5, inputs="its own")
+    with pytest.raises(UserError, match=r"the pseudo-epoch: found 1, expected 0\. Remove it \(rm .*state\.pt\) and run the same command"):
+        end_of(tmp_path / "state.pt", job(tmp_path, number=1))

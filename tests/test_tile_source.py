@@ -1,12 +1,21 @@
 """Where tiles come from: cut and coded again, or the source's own, at whole pixels and never over the edge."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import simplejpeg
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from microtome.config import Grid
+from microtome.grid import tile_grid
+from microtome.slides import Rgb8, open_slide
+from microtome.tile_quality import measure
+from microtome.tile_source import CutTiles, cut_at, tile_source
 from tests.drawn_slides import tissue_like, write_slide
+from tests.stage_settings import tiles_settings
 from tests.test_tiles import index_of, pixels_of, run
 
 
@@ -42,3 +51,80 @@ def test_matching_source_tiles_are_copied(tmp_path: Path) -> None:
     measured = run(tmp_path, {"a": {"path": str(path)}}, grid={"layout": "aligned"}, min_intensity_sd=1.0).loc["a"]
     assert measured["reader"] == "copy"
     assert index_of(tmp_path)["sharpness"].min() > 0
+
+
+class Plain:
+    """A plane that is a picture, of which a pixel is `downsample` of level 0."""
+
+    def __init__(self, picture: Rgb8, downsample: float) -> None:
+        self.picture, self.downsample = picture, downsample
+        self.size_px = picture.shape[1], picture.shape[0]
+
+    def read(self, x_px: int, y_px: int, side_px: int) -> Rgb8:
+        return np.ascontiguousarray(self.picture[y_px : y_px + side_px, x_px : x_px + side_px])
+
+
+@given(
+    width_px0=st.integers(40, 5000),
+    height_px0=st.integers(40, 5000),
+    mpp=st.floats(0.1, 0.5),
+    layout=st.sampled_from(["published", "aligned"]),
+    downsample=st.sampled_from([1.0, 2.0, 3.9996, 4.0]),
+)
+def test_tiles_are_at_whole_pixels_near_their_places_and_inside(
+    width_px0: int, height_px0: int, mpp: float, layout: Any, downsample: float
+) -> None:
+    places = tile_grid(width_px0, height_px0, mpp, Grid(tile_px=16, mpp=0.5, layout=layout))
+    assume(places.columns and places.rows and places.tile_px0 / downsample >= 16)
+    size_px = int(width_px0 // downsample), int(height_px0 // downsample)
+    plane = Plain(np.broadcast_to(np.uint8(0), (size_px[1], size_px[0], 3)), downsample)
+    cut = cut_at(places, plane)
+    moved = []
+    for origins_px, origins_px0, side in ((cut.x_px, places.x_px0, size_px[0]), (cut.y_px, places.y_px0, size_px[1])):
+        assert min(origins_px) >= 0
+        assert max(origins_px) + cut.side_px <= side
+        moved += [abs(ours * downsample - wanted) for ours, wanted in zip(origins_px, origins_px0, strict=True)]
+    assert cut.shift_px0 == pytest.approx(max(moved))
+    assert cut.shift_px0 <= 1.5 * downsample + 1e-6, "half a pixel, or what rounding the side and the plane's size may take at the edge"
+    assert cut.side_px == pytest.approx(places.tile_px0 / downsample, abs=0.51)
+
+
+def test_a_tile_is_the_mean_of_what_it_covers_as_a_jpeg_of_the_wanted_size() -> None:
+    drawn = tissue_like(256, 128, seed=3)
+    plane, limits = Plain(drawn, 0.5), {"min_sharpness": 0.0, "min_intensity_sd": 0.0}
+    cut = cut_at(tile_grid(128, 64, 0.25, Grid(tile_px=32, mpp=0.5, layout="aligned")), plane)
+    settings = tiles_settings(grid={"tile_px": 32}, tiles={"jpeg_quality": 95, "jpeg_subsampling": "444", **limits})
+    source = CutTiles(plane, cut, settings)
+    expected = drawn[:128, 128:].reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
+    assert np.abs(source.pixels((0, 1)) - expected).max() <= 0.5
+    found = source.tile((0, 1))
+    assert found is not None
+    assert simplejpeg.decode_jpeg_header(found[0]) == (32, 32, "YCbCr", "444")
+    assert np.abs(simplejpeg.decode_jpeg(found[0]) - expected).mean() < 2
+    assert found[1] == measure(source.pixels((0, 1)))
+    assert CutTiles(plane, cut, tiles_settings(grid={"tile_px": 32}, tiles={"min_sharpness": found[1].sharpness + 1})).tile((0, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("tile_px", "mpp", "layout", "fast_path", "reader", "note"),
+    [
+        (128, 0.5, "aligned", True, "copy", ""),
+        (128, 0.5, "published", True, "jpeg", ""),  # 700 x 500 px: places are spread, and on no grid of source tiles
+        (64, 0.5, "aligned", True, "jpeg", ""),
+        (64, 1.0, "aligned", True, "jpeg", ""),
+        (128, 0.5, "aligned", False, "openslide", "tiles.fast_path is off"),
+    ],
+)
+def test_source_tiles_are_copied_where_grid_size_and_resolution_fit(
+    tile_px: int, mpp: float, layout: str, fast_path: bool, reader: str, note: str, tmp_path: Path
+) -> None:
+    path = write_slide(tmp_path / "s.tiff", tissue_like(700, 500), kind="philips", tile_px=128, factors=(1,), missing=(1,))
+    settings = tiles_settings(grid={"tile_px": tile_px, "mpp": mpp, "layout": layout}, tiles={"fast_path": fast_path})
+    places = tile_grid(700, 500, 0.5, settings.grid)
+    with open_slide(path) as slide, path.open("rb") as file:
+        source, said = tile_source(slide, file.fileno(), places, [(1, 1)], settings)
+        assert (source.reader, said) == (reader, note)
+        if reader == "copy":
+            not_scanned = source.tile((0, 1))
+            assert not_scanned is not None
+            assert (simplejpeg.decode_jpeg(not_scanned[0]) == 255).all(), "white, by way of its pixels"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import submitit
 
@@ -43,11 +44,12 @@ class Ranks:
         if _CHILD is not None:
             _CHILD.send_signal(signal.SIGUSR2)
             last = time.monotonic() + SAVE_S
-            while os.waitid(os.P_PID, _CHILD.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-                if time.monotonic() > last:
-                    print(f"Rank 0 did not save within {SAVE_S} s; it goes on from the state before.", file=sys.stderr)
-                    break
-                time.sleep(0.1)
+            with suppress(ChildProcessError):  # it ended before the signal, and was waited for
+                while os.waitid(os.P_PID, _CHILD.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                    if time.monotonic() > last:
+                        print(f"Rank 0 did not save within {SAVE_S} s; it goes on from the state before.", file=sys.stderr)
+                        break
+                    time.sleep(0.1)
         return submitit.helpers.DelayedSubmission(Ranks(self.command))
 
 
