@@ -68,9 +68,10 @@ def test_a_limit_that_is_too_short(config: Config, tmp_path: Path) -> None:
 
 def test_a_pseudo_epoch_of_far_more_tiles_than_there_are(config: Config, slurm: Profile) -> None:
     few = dataclasses.replace(PUBLISHED, slides=300)  # a fifth of 300 x 7,672.98 tiles is 460,379; 65 M are 141.2 times as many
-    said = "schedule.tiles 65,000,000 is 141 times what the slides of one (a part of 5) are expected to have: each tile would be repeated"
-    assert said in text(config, few, slurm)
-    assert "Set it to about 460,000." in text(config, few, slurm)
+    said = (
+        "schedule.tiles 65,000,000: a pseudo-epoch's slides (one part of 5) are expected to have about 460,000: each tile would be repeated"
+    )
+    assert f"{said} 141 times. Set it to that, or less." in text(config, few, slurm)
     for slides in (423_563, 14_200):  # 0.1 and 2.98 times
         assert not repeated(config, dataclasses.replace(PUBLISHED, slides=slides))
     assert not repeated(config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"runs": {}})}), few)

@@ -138,8 +138,8 @@ def repeated(config: Config, cohort: Cohort) -> list[str]:
     times = schedule.tiles / expected
     if not config.pretrain.runs or times < MANY_TIMES:
         return []
-    there = f"what the slides of one (a part of {schedule.slide_parts}) are expected to have: each tile would be repeated so often"
-    return [f"schedule.tiles {schedule.tiles:,} is {times:,.0f} times {there}. Set it to about {float(f'{expected:.2g}'):,.0f}."]
+    have = f"a pseudo-epoch's slides (one part of {schedule.slide_parts}) are expected to have about {float(f'{expected:.2g}'):,.0f}"
+    return [f"schedule.tiles {schedule.tiles:,}: {have}: each tile would be repeated {times:,.0f} times. Set it to that, or less."]
 
 
 def text(config: Config, cohort: Cohort, profile: Profile) -> str:
