@@ -1,17 +1,17 @@
 """Processes that train together: alone, and two that meet, share, and part even where one fails."""
 
 import json
+import multiprocessing
 import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
 from microtome.distributed import Processes, processes, sum_over_processes
-from tests.training import FORKS
-
-PORT = 29541
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def test_alone_there_is_no_group_and_a_sum_is_what_it_was(monkeypatch: pytest.Mo
         assert values.tolist() == [1, 2]
 
 
-def _member(rank: int, folder: Path) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(PORT), "CUDA_VISIBLE_DEVICES": ""}
-    seen = []
+def _member(rank: int, port: int, folder: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    seen: list[Any] = []
     try:
         with processes() as team:
             values = torch.tensor([1.0, 10.0**rank])
@@ -47,8 +47,13 @@ def _member(rank: int, folder: Path) -> None:
         (folder / str(rank)).write_text(json.dumps([*seen, dist.is_initialized()]))
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_two_share_a_sum_and_leave_the_group_even_where_they_fail(tmp_path: Path) -> None:
-    members = [FORKS.Process(target=_member, args=(rank, tmp_path)) for rank in range(2)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    forks = multiprocessing.get_context("fork")
+    members = [forks.Process(target=_member, args=(rank, port, tmp_path)) for rank in range(2)]
     for member in members:
         member.start()
     for member in members:

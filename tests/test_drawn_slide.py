@@ -1,10 +1,12 @@
-"""The demo's texture task can come out right or wrong: untrained features find it, permuted labels and mean colour do not."""
+"""Drawn slides: their colours and files, and a task that can come out right or wrong: untrained features find it, mean colour does not."""
 
 import dataclasses
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -12,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from microtome.bags import Bags
 from microtome.demo import plan
-from microtome.drawn_slide import draw_slide
+from microtome.drawn_slide import PENS, Drawing, draw_slide, mean_colour, write_pyramid
+from microtome.drawn_tissue import ORGANS
 from microtome.encoder_config import TimmEncoder
 from microtome.encoders import load_encoder
 from microtome.gma_training import Split
@@ -34,6 +37,44 @@ def tiles_of(level0: np.ndarray) -> np.ndarray:
     tissue = (np.abs(tiles - level0[0, 0].astype(int)).max(3) > 12).mean((1, 2))
     pen = (tiles[..., 0] < 60).mean((1, 2)) > 0.05  # no stain is as far from red as a blue or green pen
     return tiles[(tissue > 1 / 3) & ~pen]
+
+
+@pytest.mark.parametrize("organ", ORGANS)
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_tissue_has_the_stated_mean_colour_whatever_it_shows(organ: str, pieces: int) -> None:
+    plain = Drawing((0, 5), 2, organ, 1.0, 0.35, pieces, lesion=False, aligned=False, pen=None)
+    shown = [draw_slide(dataclasses.replace(plain, lesion=lesion, aligned=aligned)) for lesion, aligned in ((0, 0), (1, 0), (0, 1))]
+    ground = shown[0][0, 0].astype(int)
+    tissue = np.any([np.abs(image - ground).max(2) > 25 for image in shown], axis=0)  # of one outline
+    means = np.stack([image[tissue].mean(0) for image in shown])
+    np.testing.assert_allclose(means, np.broadcast_to(mean_colour(plain), (3, 3)), atol=6)
+    assert np.ptp(means, axis=0).max() < 1.5
+    stained = draw_slide(dataclasses.replace(plain, immunostain=True))
+    assert stained[tissue].mean(0)[2] < means[0, 2] - 10  # brown has less blue
+
+
+def test_a_pen_is_on_the_glass_and_a_fragment_is_hardly_there() -> None:
+    none = Drawing((0, 6), 0, "liver", 1.0, 0.5, 0, lesion=False, aligned=False, pen=None)
+    image, ground = draw_slide(none), draw_slide(none)[0, 0]
+    assert 0 < (np.abs(image.astype(int) - ground).max(2) > 12).mean() < 0.01
+    for pen, colour in PENS.items():
+        marked = draw_slide(dataclasses.replace(none, pen=pen))
+        assert 0.005 < (marked == colour).all(2).mean() < 0.1
+    assert not any((image == colour).all(2).any() for colour in PENS.values())
+
+
+def test_levels_are_halves_down_to_the_smallest(tmp_path: Path) -> None:
+    level0 = draw_slide(Drawing((0, 7), 0, "breast", 0.25, 0.35, 2, lesion=True, aligned=False, pen="blue"))
+    write_pyramid(tmp_path / "a.tiff", level0, 0.25, "drawn")
+    with tifffile.TiffFile(tmp_path / "a.tiff") as file:
+        levels, pages = [page.asarray() for page in file.pages], list(file.pages)
+    assert [level.shape[:2] for level in levels] == [tuple(side // 2**n for side in level0.shape[:2]) for n in range(3)]
+    assert min(levels[-1].shape[:2]) < 2 * 200 <= min(levels[-2].shape[:2])
+    assert [page.tags["XResolution"].value[0] / page.tags["XResolution"].value[1] for page in pages] == [40_000, 20_000, 10_000]
+    assert [page.description for page in pages] == ["drawn", "", ""]
+    for level in levels:
+        reduced = cv2.resize(level0, level.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(level.astype(int) - reduced).mean() < 4
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,17 @@ def test_coordinates_of_clam_and_those_over_the_edge(store: Path, tmp_path: Path
     assert read(found["path"]["rgb"])[1].tolist() == [[300, 200], [1024, 768]]
 
 
+@pytest.mark.parametrize("none", [np.zeros((0, 2), np.int64), np.zeros(0), np.zeros((1, 0, 2))])
+def test_a_slide_on_which_they_found_nothing_is_empty(store: Path, tmp_path: Path, none: Any) -> None:
+    files = [write_coords(tmp_path / "cut.h5", none, patch_size=64, patch_level=0)]
+    files.append(write_coords(tmp_path / "rgb.h5", [[[8, 9], [0, 1]]], patch_size=64, patch_size_level0=128))  # [1, n, 2], as some write
+    import_coords(files, store / "slides.csv", tmp_path / "coords")
+    rows = pd.read_parquet(tmp_path / "coords" / "slides.parquet").set_index("slide")
+    assert rows["status"].to_dict() == {"cut": "empty", "rgb": "ok"}
+    assert rows.loc["rgb", ["tiles", "first_row", "tile_px0"]].tolist() == [2, 0, 128]
+    assert "has no coordinates on the slide" in rows["reason"]["cut"]
+
+
 @pytest.mark.parametrize(
     ("name", "coords", "attributes", "message"),
     [
