@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from microtome.curve import COLUMNS, Curve
+from microtome.curve import COLUMNS, Curve, spacing
 from microtome.training_schedules import Rates
 
 RATES = Rates(lr=0.1, weight_decay=0.04)
@@ -46,6 +46,16 @@ def test_resumed_between_rows_it_is_the_same_file(killed_after: int, tmp_path: P
     assert (tmp_path / "curve.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     second.write(tmp_path / "final.csv")
     assert (tmp_path / "final.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("steps", [1, 9, 10, 31, 999, 1000, 1001, 10_007, 45_138, 60_185])
+def test_every_probe_is_a_row(steps: int) -> None:
+    """At the published 60,185 and 45,138 steps, too."""
+    a_row, a_probe = spacing(steps)
+    rows, probes = range(a_row, steps + 1, a_row), range(a_probe, steps + 1, a_probe)
+    assert set(probes) <= set(rows)
+    assert min(10, steps) <= len(probes) <= max(19, steps / 1000)
+    assert min(steps, 500) <= len(rows) <= 1000
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ def test_a_collapse_stops_where_that_is_asked_for(schedules: list[Path], tmp_pat
         pretrain(**arguments(tmp_path, schedules[0], settings, monitor=monitor))
 
 
+def test_a_loss_of_ln_k_is_a_collapse_after_the_warm_up_alone(schedules: list[Path], tmp_path: Path) -> None:
+    monitor = SILENT.model_copy(update={"action": "stop", "max_loss_fraction": 0.01})  # which any loss is more than
+    with pytest.raises(UserError, match=r"collapsed at step 3: the loss is more than 0\.04159"):  # half of five steps are the warm-up
+        pretrain(**arguments(tmp_path, schedules[0], small_settings("dino"), monitor=monitor))
+
+
 def test_an_unreadable_tile_stops_the_run_or_is_replaced_as_the_setting_says(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     schedule = make_schedules(tmp_path / "schedule", [drawn_tile(rng, 40) for _ in range(2 * BATCH)], epochs=1)[0]

@@ -94,5 +94,17 @@ def test_a_run_starts_from_published_weights(algorithm: str, hub_cache: dict[str
     run = settings.run.model_copy(update={"init": "pretrained", "model": "vit_tiny_patch16_224"})
     encoder = build_algorithm(settings.model_copy(update={"run": run}), Length(4, 2)).encoder.state_dict()
     same = [name for name, value in hub_cache.items() if encoder[name].shape == value.shape and torch.equal(encoder[name], value)]
-    assert set(hub_cache) - set(same) <= {"pos_embed"}  # which is of another image size, or MAE's own
+    assert set(hub_cache) - set(same) <= {"pos_embed"}  # which is of another image size
     assert len(same) > 140
+
+
+@pytest.mark.parametrize(("algorithm", "size"), [("dino", "global_crops_px"), ("mae", "crop_px")])
+def test_published_weights_are_kept_whole_at_their_own_size(algorithm: str, size: str, hub_cache: dict[str, torch.Tensor]) -> None:
+    """Student and teacher, class token and position embeddings: nothing is drawn again, as it is at random weights."""
+    settings = small_settings(algorithm, **{size: 224})
+    run = settings.run.model_copy(update={"init": "pretrained", "model": "vit_tiny_patch16_224"})
+    built = build_algorithm(settings.model_copy(update={"run": run}), Length(4, 2))
+    for encoder in (built.encoder, built.network.backbone if algorithm == "dino" else built.network.encoder):
+        found = encoder.state_dict()
+        assert found.keys() == hub_cache.keys()
+        assert [name for name in found if not torch.equal(found[name], hub_cache[name])] == []

@@ -87,9 +87,23 @@ def test_a_sample_drops_the_same_paths_whoever_stands_beside_it() -> None:
     assert torch.allclose(vit.tokens(model, images[2:]), together[2:], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["resnet50.tv_in1k", "vit_base_patch16_siglip_224"])
-def test_what_is_no_vit_with_a_class_token_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=f"{name}.*expected a ViT with a class token"):
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("resnet50.tv_in1k", "ResNet"),
+        ("eva02_tiny_patch14_224", "Eva"),
+        ("cait_xxs24_224", "Cait"),
+        ("xcit_tiny_12_p16_224", "Xcit"),
+        ("vit_base_patch16_siglip_224", "VisionTransformer"),  # no class token
+        ("vit_small_patch14_reg4_dinov2", "VisionTransformer"),  # registers beside it
+        ("deit3_small_patch16_224", "VisionTransformer"),  # no position embedding for it
+        ("vit_small_r26_s32_224", "VisionTransformer"),  # a ResNet before it
+        ("vit_small_patch16_18x2_224", "VisionTransformer"),  # blocks side by side
+        ("test_vit2", "VisionTransformer"),  # a norm after the pooling alone
+    ],
+)
+def test_what_is_no_plain_vit_with_a_class_token_is_refused(name: str, found: str) -> None:
+    with pytest.raises(UserError, match=f"{name}.*found timm's {found}, expected a ViT with a class token"):
         vit.build_vit(name, False, 224, seed=0)
 
 

@@ -32,7 +32,7 @@ CONFIG: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "config" / 
 Recipe = TypeVar("Recipe", Dino, Mae)
 LENGTH = Length(steps_per_epoch=4, schedule_epochs=4)
 TILES = 40
-SILENT = Monitor(action="warn", min_entropy_fraction=0.0, min_rankme=0.0)
+SILENT = Monitor(action="warn", min_entropy_fraction=0.0, min_spread_fraction=0.0, max_loss_fraction=9.0, min_rankme=0.0)
 SMALL = {
     "dino": {
         "global_crops_px": 32,

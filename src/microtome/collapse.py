@@ -1,4 +1,4 @@
-"""Signs that training has collapsed, judged as configured: the entropy of what the teacher puts out, and the rank of features."""
+"""Signs that training has collapsed, judged as configured: entropy and spread of the teacher's outputs, the loss, the rank of features."""
 
 import math
 import sys
@@ -11,8 +11,9 @@ from microtome import vit
 from microtome.augment import normalise
 from microtome.crops import resized_crops
 from microtome.errors import UserError
-from microtome.recipes import Monitor
+from microtome.recipes import Dino, Mae, Monitor
 from microtome.section import Rgb
+from microtome.training_schedules import Length
 
 
 def rankme(features: torch.Tensor) -> torch.Tensor:
@@ -23,19 +24,28 @@ def rankme(features: torch.Tensor) -> torch.Tensor:
     return entropy.exp()
 
 
-def signs(monitor: Monitor, values: dict[str, float], out_dim: int | None) -> list[str]:
+def settled_from(recipe: Dino | Mae, length: Length) -> int:
+    """The step from which outputs must differ: the learning rate's warm-up is over, and the last layer not frozen any more."""
+    frozen = recipe.freeze_last_layer_epochs if isinstance(recipe, Dino) else 0.0
+    return length.of(max(recipe.warmup_epochs, frozen))
+
+
+def signs(monitor: Monitor, values: dict[str, float], out_dim: int | None, settled: bool) -> list[str]:
     """What speaks for a collapse, in words.
 
     Args:
         monitor: the thresholds.
-        values: of the curve: `entropy` (nats, of the teacher's mean output), `rankme`, `loss`.
+        values: of the curve: `entropy` and `spread` (nats, of the teacher's outputs), `rankme`, `loss`.
         out_dim: K, the head's outputs; None where there is no head.
+        settled: whether outputs must differ by now: at the start they are as good as alike, and the loss is about ln K.
     """
     found = []
     if out_dim is not None and "entropy" in values:
         entropy, lowest = values["entropy"], monitor.min_entropy_fraction * math.log(out_dim)
         if entropy < lowest:
             found.append(f"the teacher's mean output has an entropy of {entropy:.3g} nats, less than {lowest:.3g}: one output takes all")
+        if settled:
+            found += _alike(monitor, values, math.log(out_dim))
     if "rankme" in values and values["rankme"] < monitor.min_rankme:
         found.append(f"RankMe of the probe is {values['rankme']:.3g}, less than {monitor.min_rankme:g}: the features are almost all alike")
     if found and out_dim is not None:
@@ -43,9 +53,18 @@ def signs(monitor: Monitor, values: dict[str, float], out_dim: int | None) -> li
     return found
 
 
-def judge(monitor: Monitor, values: dict[str, float], out_dim: int | None, where: str) -> None:
+def _alike(monitor: Monitor, values: dict[str, float], ln_k: float) -> list[str]:
+    found, spread, loss = [], values["spread"], values["loss"]
+    if spread < monitor.min_spread_fraction * ln_k:
+        found.append(f"the spread of the teacher's outputs is {spread:.3g} nats, less than {monitor.min_spread_fraction * ln_k:.3g}")
+    if loss > monitor.max_loss_fraction * ln_k:
+        found.append(f"the loss is more than {monitor.max_loss_fraction * ln_k:.4g}: student and teacher tell no tile from another")
+    return found
+
+
+def judge(monitor: Monitor, values: dict[str, float], out_dim: int | None, settled: bool, where: str) -> None:
     """Warn of a collapse, or stop: raises UserError where `monitor.action` is `stop`."""
-    found = signs(monitor, values, out_dim)
+    found = signs(monitor, values, out_dim, settled)
     if not found:
         return
     text = f"Training seems to have collapsed at {where}: {'; '.join(found)}."

@@ -11,6 +11,7 @@ from microtome.training_schedules import Rates
 
 IMAGENET_IMAGES = 1_281_167
 ROWS = 1000  # at most, of a pseudo-epoch
+PROBES = 10  # times the monitor looks in a pseudo-epoch, about
 COLUMNS = (
     "step",  # finished, counted from 1 over the whole run
     "pseudo_epoch",
@@ -28,6 +29,12 @@ COLUMNS = (
     "rankme",
 )
 Row = dict[str, float | None]
+
+
+def spacing(steps: int) -> tuple[int, int]:
+    """Steps from a row to the next and from a probe to the next in a pseudo-epoch of `steps`; every probe falls on a row."""
+    a_row = -(-steps // ROWS)
+    return a_row, a_row * max(1, steps // (a_row * PROBES))
 
 
 class Curve:

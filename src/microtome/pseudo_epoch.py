@@ -12,7 +12,7 @@ import torch
 from microtome import collapse
 from microtome.algorithm import Tiles
 from microtome.checkpoint import save_rolling
-from microtome.curve import IMAGENET_IMAGES, ROWS, Curve
+from microtome.curve import IMAGENET_IMAGES, Curve, spacing
 from microtome.errors import StoppedError, UserError
 from microtome.loader import TileBatch, tile_batches
 from microtome.progress import progress_bar
@@ -21,7 +21,6 @@ from microtome.resume import Job
 from microtome.trainer import NotFiniteError, Outcome, Trainer
 
 PROBE = 128  # tiles that the monitor looks at, but no more than a batch: the first of the run's first schedule
-PROBES = 10  # times it looks in a pseudo-epoch
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # Slurm's time limit and preemption
 
 
@@ -46,7 +45,8 @@ class PseudoEpoch:
         self.step = int(here["step"]) if here else 0  # finished ones
         rows, losses = (here["rows"], here["losses"]) if here else ([], [])
         path = job.work / "curve.csv" if self.processes.rank == 0 else None
-        self.curve = Curve(path, rows, losses, -(-job.length.steps_per_epoch // ROWS), job.events)
+        a_row, self.a_probe = spacing(job.length.steps_per_epoch)
+        self.curve = Curve(path, rows, losses, a_row, job.events)
         if state:
             self.algorithm.load_state_dict(state["algorithm"])
             trainer.optimizer.load_state_dict(state["optimizer"])
@@ -106,8 +106,7 @@ class PseudoEpoch:
         self.trainer.accumulate(Tiles(images, batch.positions.numpy(), self.job.number), step, batch.last_of_step)
         if batch.last_of_step:
             self.step += 1
-            steps = self.job.length.steps_per_epoch
-            due = self.step % max(1, steps // PROBES) == 0 or self.step == steps
+            due = self.step % self.a_probe == 0 or self.step == self.job.length.steps_per_epoch
             self._take(self.trainer.update, step, self._asked_to_stop, self._measure if due else None)
         return batch.last_of_step
 
@@ -136,7 +135,8 @@ class PseudoEpoch:
             if outcome.stop:  # all processes act on it after the same step
                 self._stop_at = min(self._stop_at, outcome.step + self.trainer.lag)
             if "rankme" in outcome.values:
-                collapse.judge(self.monitor, outcome.values, self.algorithm.out_dim, f"step {done}")
+                settled = outcome.step >= collapse.settled_from(self.algorithm.recipe, self.job.length)
+                collapse.judge(self.monitor, outcome.values, self.algorithm.out_dim, settled, f"step {done}")
 
     def _images_per_s(self) -> float:
         """Since it was last asked."""

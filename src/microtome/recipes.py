@@ -68,6 +68,8 @@ class Monitor(Section):
 
     action: Literal["stop", "warn"]
     min_entropy_fraction: Fraction
+    min_spread_fraction: Fraction
+    max_loss_fraction: Positive
     min_rankme: Annotated[float, Field(ge=0)]
 
 

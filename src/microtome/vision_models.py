@@ -44,7 +44,8 @@ _KEPT_ALIVE = _mend_torchvision()
 
 import timm  # noqa: E402  (the mend comes first)
 from timm.layers.attention import Attention  # noqa: E402
-from timm.models.vision_transformer import Block  # noqa: E402
+from timm.layers.patch_embed import PatchEmbed  # noqa: E402
+from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E402
 
 
 def backbone(
@@ -130,6 +131,18 @@ def _without_heads(name: str, tensors: dict[str, Any]) -> dict[str, Any]:
     heads = [f"{head}." for head in ((classifier,) if isinstance(classifier, str) else classifier)]
     inside = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
     return {key: value for key, value in inside.items() if not key.startswith((MAE_DECODER, *heads))}
+
+
+def is_plain_vit(model: nn.Module) -> bool:
+    """Whether a timm model is what the papers train: one class token, position embeddings for it and for every patch, the pixels of a patch
+    embedded by themselves, attention and perceptron by turns (each with its stochastic depth), and a final LayerNorm of all tokens.
+    """
+    if not isinstance(model, VisionTransformer) or not isinstance(model.patch_embed, PatchEmbed) or model.pos_embed is None:
+        return False
+    class_token_alone = model.cls_token is not None and model.num_prefix_tokens == 1
+    places = model.pos_embed.shape[1] == model.patch_embed.num_patches + 1
+    by_turns = all(hasattr(block, "drop_path1") and hasattr(block, "drop_path2") for block in model.blocks)
+    return class_token_alone and places and by_turns and isinstance(model.norm, nn.LayerNorm)
 
 
 def vit_block(dim: int, heads: int) -> nn.Module:

@@ -13,7 +13,7 @@ from torch import nn
 
 from microtome.errors import UserError
 from microtome.randomness import Stream, uniforms
-from microtome.vision_models import backbone
+from microtome.vision_models import backbone, is_plain_vit
 
 
 class DropPath(nn.Module):
@@ -39,12 +39,15 @@ def build_vit(name: str, pretrained: bool, img_size: int, seed: int, drop_path_r
     """A timm ViT with a class token, whose branches drop with a rate that grows linearly to `drop_path_rate` at the last block.
 
     Raises:
-        UserError: timm has no such model, it is no ViT with a class token, or `img_size` is no multiple of its patches.
+        UserError: timm has no such model, it is no plain ViT with a class token, or `img_size` is no multiple of its patches.
     """
     with torch.device("meta"):
         outline: Any = backbone(name, pretrained=False)
-    if getattr(outline, "num_prefix_tokens", 0) != 1 or not hasattr(outline, "blocks") or getattr(outline, "pos_embed", None) is None:
-        raise UserError(f"Model {name!r}: expected a ViT with a class token and position embeddings, such as vit_small_patch16_224.")
+    if not is_plain_vit(outline):
+        raise UserError(
+            f"Model {name!r}: found timm's {type(outline).__name__}, expected a ViT with a class token and no other, position embeddings"
+            " for it and for each patch, one block after another, and a final LayerNorm, such as vit_small_patch16_224."
+        )
     check_size("crop size", img_size, patch_px(outline), name)
     vit: Any = backbone(name, pretrained, img_size=img_size, seed=seed)
     rates = np.linspace(0, drop_path_rate, len(vit.blocks)).tolist()
