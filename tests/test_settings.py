@@ -48,7 +48,19 @@ def test_none_is_forgotten_and_all_come_back_from_a_command_line(found: dict[str
         ("tiles", {"fast_path": False}, {"Tiles", "Encoder"}),
         ("schedule", {"organ_alpha": 0.25}, {"Schedule"}),
         ("pretrain", {"save_every_minutes": 1.5, "max_batch_per_process": 3, "max_replaced_tiles": 9, "tensorboard": True}, set()),
-        ("pretrain", {"monitor": {"action": "stop", "min_entropy_fraction": 0.5, "min_rankme": 9.0}}, set()),
+        (
+            "pretrain",
+            {
+                "monitor": {
+                    "action": "stop",
+                    "min_entropy_fraction": 0.5,
+                    "min_spread_fraction": 0.5,
+                    "max_loss_fraction": 0.5,
+                    "min_rankme": 9.0,
+                }
+            },
+            set(),
+        ),
         ("features", {"dtype": "float16"}, {"Encoder"}),
         ("features", {"shards": 3}, set()),
         ("splits", {"train_fraction": 0.7}, {"Splits"}),
