@@ -62,6 +62,33 @@ def numbers(values: Any) -> Iterator[float]:
         yield float(values)
 
 
+UNUSUAL: dict[str, dict[str, Any]] = {
+    "tissue": {"subpixels": 101, "min_component_tiles": 102},
+    "grid": {"tile_px": 103, "mpp": 0.104},
+    "tiles": {"min_tissue_fraction": 0.05, "min_sharpness": 106.5, "min_intensity_sd": 107.5, "jpeg_quality": 94},
+    "schedule": {"tiles": 109_109, "slide_parts": 110, "organ_alpha": 0.111},
+    "splits": {"repeats": 112, "train_fraction": 0.13},
+    "gma": {
+        "hidden": 114,
+        "attention": 115,
+        "dropout": 0.116,
+        "epochs": 117,
+        "warmup_epochs": 118,
+        "replicas": 119,
+        "lr": 0.12,
+        "lr_end": 0.121,
+    },
+    "figures": {"bootstrap": 122_122},
+}
+
+
+def test_every_setting_that_is_said_is_the_one_of_the_configuration() -> None:
+    words = " ".join(protocol(changed_config(**UNUSUAL)).values())
+    for values in UNUSUAL.values():
+        for value in values.values():
+            assert re.search(rf"\b({value:,}|{value:.0%})", words), value
+
+
 def test_every_number_is_a_setting(config: Config) -> None:
     words = " ".join(protocol(config).values())
     settings = {*numbers(config.model_dump(mode="json")), 1080 * 5e-5 / 256, 1440 * 1e-4 / 256}

@@ -38,14 +38,15 @@ def shell(script: str) -> Ranks:
     return Ranks(["sh", "-c", script])
 
 
-def test_a_rank_finds_the_others(task: Path) -> None:
+def test_a_rank_finds_the_others(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEPT", "kept")
     stale = submitit.JobEnvironment().paths.result_pickle  # of the time before a requeue
     stale.write_text("")
-    shell('echo $RANK $WORLD_SIZE $LOCAL_RANK $MASTER_PORT "$MASTER_ADDR" $PATH > found')()
-    rank, world, local_rank, port, host, path = (task / "found").read_text().split()
+    shell('echo $RANK $WORLD_SIZE $LOCAL_RANK $MASTER_PORT "$MASTER_ADDR" $KEPT > found')()
+    rank, world, local_rank, port, host, kept = (task / "found").read_text().split()
     assert (rank, world, local_rank, port) == ("1", "2", "1", "20007")
     assert host == submitit.JobEnvironment().hostnames[0]
-    assert path, "the rest of the environment is there, too"
+    assert kept == "kept", "the rest of the environment"
     assert not stale.exists()
     assert rank_environment(0, 1, 0, "h", 7) == {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "h", "MASTER_PORT": "7"}
 

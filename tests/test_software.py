@@ -1,4 +1,4 @@
-"""The software that is stated is the one that runs."""
+"""The software that is stated is the one that runs, and each module of it is tested."""
 
 import re
 import shutil
@@ -12,6 +12,12 @@ from microtome import software
 from microtome.software import PACKAGES, commit, versions
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_every_module_is_tested_in_a_file_of_its_name() -> None:
+    modules = {path.stem for path in (ROOT / "src" / "microtome").glob("*.py")} - {"__init__"}
+    assert len(modules) > 100
+    assert modules - {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")} == set()
 
 
 def test_versions_are_those_that_are_imported() -> None:
