@@ -28,6 +28,7 @@ from microtome.tile_batches import batches
 from microtome.tile_tar import TileTar
 from microtome.vision_models import backbone
 from tests.benchmarks.rows import row, seconds
+from tests.stage_settings import RES18, encoder_settings
 
 TILE_PX = 256
 BATCH = 64
@@ -152,27 +153,7 @@ def vit_small_of_timm() -> nn.Module:
 
 
 def settings() -> EncoderSettings:
-    encoder = {
-        "timm": "vit_small_patch16_224",
-        "weights": "random",
-        "arguments": {},
-        "normalization": None,
-        "truncate": None,
-        "pooling": "cls",
-        "input_px": None,
-    }
-    return EncoderSettings.model_validate(
-        {
-            "version": 1,
-            "source": "tiles",
-            "fast_path": True,
-            "seed": 0,
-            "name": "vit_small",
-            "encoder": encoder,
-            "precision": "fp32",
-            "dtype": "float32",
-        }
-    )
+    return encoder_settings("vit_small", encoder=RES18 | {"timm": "vit_small_patch16_224", "pooling": "cls", "input_px": None})
 
 
 def cores() -> int:
