@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 SCRIPT = """
 import subprocess, sys
@@ -28,3 +30,36 @@ def test_sigint_to_one_process_ends_its_children(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in said
     _, alive = psutil.wait_procs([shell, *children], timeout=30)
     assert not alive
+
+
+HELPER = """
+import multiprocessing, os, sys, time
+from microtome.orphans import heed_parent_alone, stops_held
+def helper():
+    heed_parent_alone()
+    time.sleep(300)
+child = multiprocessing.get_context("fork").Process(target=helper)
+with stops_held():
+    child.start()
+print(child.pid, flush=True)
+if sys.stdin.readline() == "die":
+    os._exit(1)
+child.terminate()
+child.join()
+sys.exit(child.exitcode)
+"""
+
+
+@pytest.mark.parametrize(("word", "status"), [("end", 0), ("die", 1)])
+def test_a_helper_ends_at_its_parents_word_or_death_alone(word: str, status: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HELPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    helper = psutil.Process(int(process.stdout.readline()))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        helper.send_signal(number)  # at once: there is no moment in which it would die of them
+    while any(int(line.split()[1], 16) for line in Path(f"/proc/{helper.pid}/status").read_text().splitlines() if line[:7] == "ShdPnd:"):
+        time.sleep(0.01)
+    assert helper.is_running()
+    process.communicate(word, timeout=30)
+    assert process.returncode == status
+    assert not psutil.wait_procs([helper], timeout=30)[1]

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -22,13 +23,15 @@ def schedules(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return drawn_schedules(tmp_path_factory.mktemp("schedule"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_signal_saves_first(number: signal.Signals, schedules: list[Path], tmp_path: Path) -> None:
-    values = arguments(tmp_path, schedules[0], small_settings("mae", global_batch=1))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_to_the_whole_group_saves_first(number: signal.Signals, schedules: list[Path], tmp_path: Path) -> None:
+    values = arguments(tmp_path, schedules[0], small_settings("mae", global_batch=1), workers=1)
     process = start(values, tmp_path / "log")
     wait_for(lambda: steps_done(values) >= 2, process)
-    os.kill(process.pid or 0, number)
+    (worker,) = psutil.Process(process.pid).children()
+    os.killpg(process.pid or 0, number)
     process.join(60)
+    assert not worker.is_running()
     assert process.exitcode == STOPPED
     assert "Asked to stop at step" in (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()

@@ -133,6 +133,7 @@ def start(values: dict[str, Any], log: Path, rank: int = 0, world: int = 1, port
 
 
 def _pretrain(values: dict[str, Any], log: Path, rank: int, world: int, port: int) -> None:
+    os.setpgrp()  # a signal to its group reaches its workers, and nobody else
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     multiprocessing.set_start_method("fork", force=True)  # of loader workers: that of a process which was not forked

@@ -41,3 +41,9 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
+
+
+def wait_for_one_another() -> None:
+    """Return when all processes have come here."""
+    if dist.is_initialized():
+        dist.barrier()

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from microtome.errors import UserError
+from microtome.orphans import heed_parent_alone, stops_held
 from microtome.schedule_file import Schedule
 from microtome.tile_files import TileFiles, decode_into
 
@@ -70,9 +71,12 @@ def tile_batches(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
+        worker_init_fn=_begin_worker,
     )
+    with stops_held():
+        read = iter(loader)
     replaced = 0
-    for batch in loader:
+    for batch in read:
         if isinstance(batch, UserError):
             raise batch
         for number, tile in enumerate(batch.replaced, replaced + 1):
@@ -81,6 +85,11 @@ def tile_batches(
         if replaced > max_replaced:
             raise UserError(f"{replaced} tiles could not be read, at most {max_replaced} may be replaced. The last: {batch.replaced[-1]}")
         yield batch
+
+
+def _begin_worker(_: int) -> None:
+    """A signal to all processes is the trainer's: it goes on to the end of its step and saves, and needs its workers for that."""
+    heed_parent_alone()
 
 
 class _RankBatches(Dataset["TileBatch | UserError"]):

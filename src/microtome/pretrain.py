@@ -109,12 +109,13 @@ def pretrain(
         epoch = begin(job, trainer, monitor, max_replaced_tiles, previous)
         if previous is not None and team.rank == 0:
             shutil.rmtree(previous.parent / work.name, ignore_errors=True)  # that pseudo-epoch is finished for Snakemake, too
-        epoch.train(60 * save_every_minutes, max_batch, workers)
-        if team.rank == 0:
-            epoch.curve.write(curve)
-            save_encoder(encoder, algorithm.encoder, card(settings, algorithm, job))
-            save_state(state, epoch.state())
-            keep_end(work, epoch.step, state)
+        with epoch.heeding_stops():
+            epoch.train(60 * save_every_minutes, max_batch, workers)
+            if team.rank == 0:
+                epoch.curve.write(curve)
+                save_encoder(encoder, algorithm.encoder, card(settings, algorithm, job))
+                save_state(state, epoch.state())
+                keep_end(work, epoch.step, state)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from microtome import collapse
 from microtome.algorithm import Tiles
 from microtome.checkpoint import save_rolling
 from microtome.curve import IMAGENET_IMAGES, Curve, spacing
+from microtome.distributed import wait_for_one_another
 from microtome.errors import StoppedError, UserError
 from microtome.loader import TileBatch, tile_batches
+from microtome.orphans import STOPS
 from microtome.progress import progress_bar
 from microtome.recipes import Monitor
 from microtome.resume import Job
 from microtome.trainer import NotFiniteError, Outcome, Trainer
 
 PROBE = 128  # tiles that the monitor looks at, but no more than a batch: the first of the run's first schedule
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # Slurm's time limit and preemption
 
 
 class PseudoEpoch:
@@ -69,15 +71,23 @@ class PseudoEpoch:
             "losses": self.curve.losses,
         }
 
+    @contextmanager
+    def heeding_stops(self) -> Iterator[None]:
+        """While training, and while what came of it is written: a signal that asks to stop does not end this process at once."""
+        before = {number: signal.signal(number, self._ask_to_stop) for number in STOPS}
+        try:
+            yield
+        finally:
+            for number, action in before.items():
+                signal.signal(number, action)
+
     def train(self, save_every_s: float, max_batch: int, workers: int) -> None:
         """Train to the end of the pseudo-epoch.
 
         Raises:
             UserError: more than `max_replaced` tiles of this process cannot be read; a loss is not finite; training collapsed.
-            StoppedError: a signal asked to stop (after saving).
+            StoppedError: a signal asked one of the processes to stop, and the state is saved.
         """
-        for number in SIGNALS:
-            signal.signal(number, self._ask_to_stop)
         rank, world = self.processes.rank, self.processes.world
         batches = tile_batches(self.job.schedule, self.trainer.global_batch, rank, world, self.step, max_batch, workers, self.max_replaced)
         total = self.job.length.steps_per_epoch * self.trainer.global_batch
@@ -94,6 +104,7 @@ class PseudoEpoch:
                     self.save()
                     saved_at = time.monotonic()
                 if stop:
+                    wait_for_one_another()  # who leaves before the state is saved looks like one that failed, and the others are ended
                     raise StoppedError(
                         f"Asked to stop at step {self._done()}. The state is saved in {self.job.work}: the same command goes on."
                     )
