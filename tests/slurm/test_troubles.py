@@ -227,7 +227,7 @@ def launch(trial: Trial, out: Path, nodes: int, processes: int = 1, account: str
     words = [word for name, value in place.items() for word in (f"--{name}", str(value))]
     files = {"schedule": trial.folder / "results/schedule/1.arrow", "encoder": out / "encoder.safetensors", "state": out / "state.pt"}
     files |= {"curve": out / "curve.csv", "work": out / "work"}
-    how = {"save_every_minutes": 0.02, "max_batch": 16, "max_replaced_tiles": 0, "workers": 0, "compiled": False, "monitor": SILENT}
+    how = {"save_every_minutes": 0.02, "max_batch": 16, "max_replaced_tiles": 0, "workers": 1, "compiled": False, "monitor": SILENT}
     training = flags({**files, **how, "pseudo_epoch": 1, "settings": small_settings("mae", global_batch=16)})
     here = ["--folder", str(trial.folder / "pretrain"), *words, "--partition", "preempted", "--account", account]
     return trial.python("-m", "microtome.launch", *here, "--", sys.executable, "-m", "microtome.pretrain", *training)
