@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from microtome.bags import SHARE, Bags, Files, groups_of, read_bags
+from microtome.bags import HOST_SHARE, Bags, Files, gpu_room_b, groups_of, read_bags
 from microtome.errors import UserError
 from tests.test_feature_store import features, write
 
@@ -90,7 +90,7 @@ def test_features_that_do_not_fit_stay_in_their_files(
 ) -> None:
     fitting, _ = bags(tmp_path, table, ["s1", "s0"])
     assert "8 tiles x 8 of torch.float32, 0.0 GB, stay in memory, of which" in capsys.readouterr().err
-    monkeypatch.setattr("microtome.bags.free_host_b", lambda: 256 / SHARE - 1)  # of 8 x 8 x 4 bytes
+    monkeypatch.setattr("microtome.bags.free_host_b", lambda: 256 / HOST_SHARE - 1)  # of 8 x 8 x 4 bytes
     streamed, _ = bags(tmp_path, table, ["s1", "s0"])
     assert "stay in their files and are read at every use" in capsys.readouterr().err
     assert isinstance(streamed.features, Files)
@@ -99,6 +99,25 @@ def test_features_that_do_not_fit_stay_in_their_files(
     write(tmp_path / "s1.h5", features(3, 16))
     with pytest.raises(UserError, match=r"s1\.h5: expected features of 3 tiles x 8, found 3 x 16"):
         bags(tmp_path, table, ["s1", "s0"])
+
+
+def test_features_that_do_not_fit_on_the_gpu_are_pinned_where_they_are(
+    tmp_path: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All at once; test_gma_on_gpu.py does it on a GPU."""
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr("microtome.bags.free_device_b", lambda _: 1)
+    monkeypatch.setattr("microtome.bags._pin", pinned.append)
+    table.to_parquet(tmp_path / "0.parquet")
+    found, _ = read_bags([tmp_path / "0.parquet"], pd.DataFrame({"slide": ["s1", "s0"], "target": [0, 1]}), torch.device("cuda"))
+    assert "GB is free; the GPU, with 0.0 GB free, gets them slide by slide" in capsys.readouterr().err
+    assert [features.data_ptr() for features in pinned] == [found.features.data_ptr()]
+    assert torch.equal(found.tiles(0), torch.from_numpy(features(3, seed=1)))
+
+
+@pytest.mark.parametrize(("free_gb", "room_gb"), [(149, 126.65), (80, 68), (24, 16), (4, -4)])
+def test_a_gpu_keeps_room_for_a_step(free_gb: float, room_gb: float) -> None:
+    assert gpu_room_b(free_gb * 1e9) == pytest.approx(room_gb * 1e9)
 
 
 def test_slides_are_grouped_by_their_tiles() -> None:

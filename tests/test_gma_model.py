@@ -1,9 +1,11 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
-from microtome.gma_model import MATRICES, Draws, Nets, Part, Shape
+from microtome.gma_model import BLOCK, MATRICES, Draws, Nets, Part, Shape
 from tests.plain_gma import plain
 
 CPU = torch.device("cpu")
@@ -79,7 +81,7 @@ def test_ragged_bags_of_many_nets_have_the_plain_forms_losses_and_gradients() ->
     together, sizes, labels = nets(3, Shape(12, 16, 8, 3, 0.0)), (9, 1, 300), (2, 0, 1)
     bags = [bag(size, 12, size) for size in sizes]
     logits, attention = together.forward([Part(net, tiles, [len(tiles)]) for net, tiles in enumerate(bags)], training=True)
-    losses = together.backward(logits, torch.nn.functional.one_hot(torch.tensor(labels), 3).float())
+    losses = together.backward(logits, one_hot(torch.tensor(labels), 3).float())
     for net, (tiles, label, of_net) in enumerate(zip(bags, labels, attention.split(sizes), strict=True)):
         reference = plain(together, net)
         expected, expected_attention = reference(tiles)
@@ -118,7 +120,7 @@ def test_bags_judged_together_are_bags_judged_alone() -> None:
     net, sizes = nets(), [3, 1, 130]
     bags = [bag(size, seed=size) for size in sizes]
     alone = [[x.clone() for x in net.forward([Part(0, tiles, [len(tiles)])], training=False)] for tiles in bags]
-    logits, attention = net.forward([Part(0, torch.cat(bags), sizes)], training=False)
+    logits, attention = net.forward([Part(0, net.join(bags), sizes)], training=False)
     torch.testing.assert_close(logits, torch.cat([one[0] for one in alone]))
     torch.testing.assert_close(attention, torch.cat([one[1] for one in alone]))
 
@@ -130,6 +132,36 @@ def test_a_net_draws_the_same_in_any_company() -> None:
     for _ in range(2):
         of_pair = pair.forward([Part(0, bag(77), [77]), Part(1, tiles, [200])], training=True)[0][1]
         torch.testing.assert_close(of_pair, alone.forward([Part(0, tiles, [200])], training=True)[0][0])
+
+
+def first_step_is_the_same_in_any_company(shape: Shape, sizes: Sequence[int], device: torch.device) -> None:
+    """Losses and gradients of nets with dropout, a bag each, within 1e-5 of those of each net alone."""
+    together, *alone = (
+        Nets(shape, [np.random.default_rng([3, net]) for net in nets], sum(sizes), device)
+        for nets in (range(len(sizes)), *([net] for net in range(len(sizes))))
+    )
+    bags = [bag(size, shape.dim, size).to(device) for size in sizes]
+    wanted = one_hot(torch.arange(len(sizes)) % shape.classes, shape.classes).float().to(device)
+    parts = [Part(net, tiles, [len(tiles)]) for net, tiles in enumerate(bags)]
+    losses = together.backward(together.forward(parts, training=True)[0], wanted)
+    dropped = (together.space["z"][:, shape.attention :] == 0).float().mean().item()
+    assert dropped == pytest.approx(1 - (1 - shape.dropout) ** 2, abs=0.05)
+    for number, (net, tiles) in enumerate(zip(alone, bags, strict=True)):
+        loss = net.backward(net.forward([Part(0, tiles, [len(tiles)])], training=True)[0], wanted[number : number + 1])
+        torch.testing.assert_close(losses[number], loss[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(together.gradients.flat[number], net.gradients.flat[0], rtol=1e-5, atol=1e-5)
+
+
+def test_the_first_step_is_the_same_in_any_company() -> None:
+    first_step_is_the_same_in_any_company(Shape(384, 512, 384, 2, 0.25), (40, 1, 150), CPU)
+
+
+def test_a_step_costs_what_it_is_said_to() -> None:
+    """Its buffers, and the two beside them from which features that are not on the device are used in turn."""
+    for shape in (Shape(12, 16, 8, 3, 0.25), Shape(8, 8, 16, 2, 0.25)):
+        net = nets(1, shape, rows=BLOCK)
+        held = [*net.buffers.values(), net.drawn, net.dgate, net.joined, *torch.empty(2, BLOCK, shape.dim)]
+        assert sum(buffer.nbytes for buffer in held) == BLOCK * Nets.bytes_a_tile(shape)
 
 
 def test_the_order_of_tiles_does_not_matter() -> None:

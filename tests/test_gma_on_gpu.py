@@ -14,10 +14,26 @@ from microtome.gma_optimizer import optimizer_of
 from microtome.gma_training import Run, train
 from tests.plain_gma import plain
 from tests.test_gma import write_inputs
+from tests.test_gma_model import first_step_is_the_same_in_any_company
 from tests.test_gma_training import drawn_bags, drawn_splits, settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 GPU = torch.device("cuda")
+
+
+def test_the_first_step_is_the_same_in_any_company() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    first_step_is_the_same_in_any_company(Shape(384, 512, 384, 2, 0.25), (700, 1, 333), GPU)
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    bags = drawn_bags()
+    runs = [Run(split, replica) for split in drawn_splits(bags, 2) for replica in (1, 2)]
+    first, second, other = (train(bags, runs, settings(seed, epochs=2), GPU) for seed in (0, 0, 1))
+    for one, again, another in zip(first, second, other, strict=True):
+        assert one.epochs == again.epochs
+        assert one.epochs != another.epochs
+        np.testing.assert_array_equal(one.probabilities, again.probabilities)
 
 
 def parts_of(sizes: list[int], dim: int) -> list[Part]:
@@ -72,13 +88,13 @@ def test_labels_are_learnt() -> None:
 def test_what_is_learnt_does_not_depend_on_where_features_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits, tables = write_inputs(tmp_path)
     task, where, found = pd.read_csv(splits), [], []
-    for gpu_b, host_b in ((10**9, 10**9), (0, 10**9), (0, 0)):
+    for gpu_b, host_b in ((10**12, 10**9), (1, 10**9), (1, 0)):
         monkeypatch.setattr("microtome.bags.free_device_b", lambda _, free=gpu_b: free)
         monkeypatch.setattr("microtome.bags.free_host_b", lambda free=host_b: free)
         bags, _ = read_bags(tables, task, GPU)
-        where.append((bags.features.device.type, isinstance(bags.features, Files)))
+        where.append("files" if isinstance(bags.features, Files) else "pinned" if bags.features.is_pinned() else bags.features.device.type)
         trained = train(bags, [Run(split, 1) for split in drawn_splits(drawn_bags(12), 2)], settings(epochs=2), GPU)
         found.append(trained[1].probabilities)
     np.testing.assert_allclose(found[1], found[0], atol=1e-3)
     np.testing.assert_allclose(found[2], found[0], atol=1e-3)
-    assert where == [("cuda", False), ("cpu", False), ("cpu", True)]
+    assert where == ["cuda", "pinned", "files"]

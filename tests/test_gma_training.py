@@ -9,11 +9,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from microtome.bags import Bags
+from microtome.bags import Bags, Files, gpu_room_b
 from microtome.config import Gma
 from microtome.errors import UserError
-from microtome.gma_model import Nets, Shape
-from microtome.gma_training import Run, Split, Trained, evaluate, train, train_all
+from microtome.gma_model import Nets, Shape, Stack
+from microtome.gma_training import Run, Split, Trained, _rows, evaluate, train, train_all
 from microtome.settings import GmaSettings
 from tests.plain_gma import plain
 
@@ -159,6 +159,21 @@ def test_runs_that_advance_together_are_the_runs_alone(rows: int | None, monkeyp
         assert [epoch.loss for epoch in together.epochs[1:]] == pytest.approx([epoch.loss for epoch in alone.epochs[1:]], rel=1e-3)
         np.testing.assert_allclose(together.probabilities, alone.probabilities, atol=1e-3)
         np.testing.assert_allclose(together.attention, alone.attention, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "dim", "at_once"), [(149, 384, 40), (149, 1536, 40), (149, 2048, 36), (80, 384, 40), (46, 384, 40), (24, 96, 40)]
+)
+def test_a_published_task_fits_on_a_gpu(free_gb: float, dim: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,000 slides of 7,600 tiles and 40 nets: features, weights with gradients and moments, and the buffers of slides at once."""
+    files = Files([], [(7600, dim)] * 2000, torch.float32)
+    bags, shape = Bags([""] * 2000, torch.zeros(2000), files, list(range(0, 7600 * 2001, 7600))), Shape(dim, 512, 384, 2, 0.25)
+    features_b, weights_b = 4 * 7600 * 2000 * dim, 40 * 16 * Stack(shape, 1, CPU).flat.numel()
+    assert features_b <= gpu_room_b(free_gb * 1e9)
+    monkeypatch.setattr("microtome.gma_training.free_device_b", lambda _: free_gb * 1e9 - features_b)
+    rows = _rows(bags, shape, 40, torch.device("cuda"))
+    assert rows // 7600 == at_once
+    assert features_b + weights_b + rows * Nets.bytes_a_tile(shape) < 0.96 * free_gb * 1e9
 
 
 def test_float16_features_train_in_float32() -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from microtome import costs
-from microtome.bags import SHARE
+from microtome.bags import HOST_SHARE
 from microtome.config import Config, load_config
 from microtome.errors import UserError
 from microtome.plan import elapsed_h, hours_a_job, plan, repeated, row, text, waves
@@ -45,7 +45,7 @@ def test_the_text_says_what_it_assumes_and_what_will_not_do(config: Config, slur
     assert "gma res50: features of the largest task, 125.7 GB, do not fit into `mem_mb` of gma" in printed
     assert "209.5 GB would hold them" in printed
     assert "gma dino_vits16: features" not in printed  # 23.6 GB of 64
-    assert costs.HELD_SHARE == SHARE
+    assert costs.HELD_SHARE == HOST_SHARE
     assert max(map(len, printed.splitlines())) < 180
     local = text(config, PUBLISHED, Profile(ROOT / "profiles" / "local"))
     assert "pretrain dino_vits16: about 5,072 GPU hours, and rule pretrain has no GPU" in local

@@ -26,7 +26,7 @@ INDEX_B = 76  # a tile's rows in its slide's and its shard's index: 36 + 40
 SCHEDULE_B = 16  # a row
 ATTENTION_B = 16  # about, a tile's row in the attention that a task and encoder leave
 COORDS_B = 16  # a tile's place beside its features
-HELD_SHARE = 0.6  # of free memory that may hold a task's features (`SHARE` of bags.py)
+HELD_SHARE = 0.6  # of free memory that may hold a task's features (`HOST_SHARE` of bags.py)
 VIT = {  # width, blocks: Dosovitskiy 2021, Touvron 2021, Zhai 2022
     "tiny": (192, 12),
     "small": (384, 12),

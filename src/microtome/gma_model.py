@@ -94,6 +94,7 @@ class Nets:
         self.buffers = {name: torch.empty(rows, width, device=device) for name, width in widths.items()}
         self.buffers |= {name: torch.empty(rows, device=device) for name in ("scores", "attention", "dscores")}
         self.drawn, self.dgate = (torch.empty(block * width, device=device) for width in (max(hidden, gate), gate))
+        self.joined = torch.empty(rows, shape.dim, device=device)
 
     def _start(self, net: int, generator: torch.Generator) -> None:
         v, u = torch.split(self.weights.view["gate"][net], self.shape.attention)
@@ -103,8 +104,12 @@ class Nets:
 
     @staticmethod
     def bytes_a_tile(shape: Shape) -> int:
-        """What a tile costs in the buffers of a step."""
-        return 4 * (4 * shape.hidden + 6 * shape.attention + max(shape.hidden, shape.attention) + 3)
+        """What a tile costs in the buffers of a step, its features among them: joined, in use, and sent (or widened) for the next."""
+        return 4 * (3 * shape.dim + 4 * shape.hidden + 6 * shape.attention + max(shape.hidden, shape.attention) + 3)
+
+    def join(self, tiles: Sequence[Tensor]) -> Tensor:
+        """[all tiles, dim]: the tiles of bags one after another, in a buffer that the next call overwrites; of a single bag as they are."""
+        return tiles[0] if len(tiles) == 1 else torch.cat(list(tiles), out=self.joined[: sum(map(len, tiles))])
 
     def forward(self, parts: Sequence[Part], training: bool) -> tuple[Tensor, Tensor]:
         """Judge bags; with dropout where `training`.

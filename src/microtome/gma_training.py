@@ -3,8 +3,11 @@
 A step is one slide with all its tiles (Campanella et al. 2023): AdamW, unweighted cross-entropy. Epochs run from 1; epoch 0 is the
 untrained net. Everything random in a run follows from the seed, its split and its replica, not from the runs beside it.
 
-A tile of 384 features costs 4.7 MFLOP a step and some 120 kB of memory traffic. So a published task (2,000 slides of 7,600 tiles, 40 runs
-of 50 epochs: 3.2 M steps) is 115 PFLOP and 2.9 PB: on an H200 at best 4 minutes with TF32 (29 without) and 10 of traffic.
+The bound: a tile of 384 features costs 4.7 MFLOP and some 125 kB of memory traffic in a step, 1.7 MFLOP and 38 kB where it is judged. A
+published task (2,000 slides of 7,600 tiles, 40 runs of 50 epochs) is 80,000 steps of 40 slides, 1.43 TFLOP and 38 GB each; with 51
+validations and the threshold 126 PFLOP and 3.3 PB. At the peaks of an H200 (495 TFLOP/s with TF32, 67 without; 4.8 TB/s) products take 4
+minutes (31 without TF32) and traffic 11: between 11, did all overlap, and 16, did nothing; 31 and 43 without TF32. The host launches some
+1,240 operations a step meanwhile: 8 minutes at 5 µs.
 """
 
 import multiprocessing
@@ -105,7 +108,7 @@ def train(bags: Bags, runs: list[Run], settings: GmaSettings, device: torch.devi
 
 
 def _rows(bags: Bags, shape: Shape, runs: int, device: torch.device) -> int:
-    """How many tiles the buffers of a step take: those of any slide; on a GPU, of one slide a run if they fit."""
+    """How many tiles the buffers of a step take: those of any slide; on a GPU, of one slide a run if they fit into what features left."""
     largest = max(bags.count(slide) for slide in range(len(bags.slides)))
     if device.type != "cuda":
         return max(largest, JUDGED)
@@ -121,7 +124,7 @@ def _train_epoch(nets: Nets, optimizer: Optimizer, bags: Bags, runs: list[Run], 
     wanted = one_hot(bags.targets[order], bags.classes).float().to(nets.device)  # [steps, runs, classes]
     losses = torch.zeros(order.shape, device=nets.device)
     plan = [list(_groups(bags, row, nets.rows)) for row in order.tolist()]
-    tiles = on_device(bags, (group for groups in plan for _, group in groups), nets.device)
+    tiles = on_device(bags, (group for groups in plan for _, group in groups), nets.rows, nets.device)
     optimizer.begin_epoch()
     for step, groups in enumerate(plan):
         for net, group in groups:
@@ -154,9 +157,8 @@ class Judged(NamedTuple):
 def evaluate(nets: Nets, net: int, bags: Bags, slides: NDArray[np.int64], looked: bool = False) -> Judged:
     """What one net makes of `slides`, without dropout; with its attention where `looked`."""
     logits, attention = [], [np.empty(0, np.float32)]
-    for tiles in on_device(bags, groups_of(bags, slides.tolist(), nets.rows), nets.device):
-        together = tiles[0] if len(tiles) == 1 else torch.cat(tiles)
-        of_bags, of_tiles = nets.forward([Part(net, together, [len(one) for one in tiles])], training=False)
+    for tiles in on_device(bags, groups_of(bags, slides.tolist(), nets.rows), nets.rows, nets.device):
+        of_bags, of_tiles = nets.forward([Part(net, nets.join(tiles), [len(one) for one in tiles])], training=False)
         logits.append(of_bags)
         if looked:
             attention.append(of_tiles.cpu().numpy().copy())  # the buffer is used again

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
@@ -64,24 +65,33 @@ def draw() -> tuple[Bags, list[Split]]:
 def plain_run(paths: list[Path], targets: Tensor, split: Split) -> list[float]:
     net = PlainGma(DIM, HIDDEN, ATTENTION, 2, 0.25)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
-    aucs = [plain_auc(net, paths, targets, split)]
+    aucs = [plain_auc(net, paths, targets, split.val)]
     for _ in range(EPOCHS):
-        net.train()
-        for slide in np.random.permutation(split.train):
-            loss = nn.functional.cross_entropy(net(torch.load(paths[slide]))[0], targets[slide][None])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            loss.item()
-        aucs.append(plain_auc(net, paths, targets, split))
+        plain_epoch(net, optimizer, paths, targets, np.random.permutation(split.train))
+        aucs.append(plain_auc(net, paths, targets, split.val))
     return aucs
 
 
+def plain_epoch(net: PlainGma, optimizer: torch.optim.Optimizer, paths: list[Path], targets: Tensor, slides: NDArray[np.int64]) -> None:
+    net.train()
+    for slide in slides:
+        loss = nn.functional.cross_entropy(net(loaded(net, paths[slide]))[0], targets[slide][None].to(net.w.weight.device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+
 @torch.no_grad()
-def plain_auc(net: nn.Module, paths: list[Path], targets: Tensor, split: Split) -> float:
+def plain_auc(net: PlainGma, paths: list[Path], targets: Tensor, slides: NDArray[np.int64]) -> float:
     net.eval()
-    scores = [torch.softmax(net(torch.load(paths[slide]))[0], 1)[0, 1].item() for slide in split.val]
-    return float(roc_auc_score(targets[split.val], scores))
+    scores = [torch.softmax(net(loaded(net, paths[slide]))[0], 1)[0, 1].item() for slide in slides]
+    return float(roc_auc_score(targets[slides], scores))
+
+
+def loaded(net: PlainGma, path: Path) -> Tensor:
+    features: Tensor = torch.load(path)
+    return features.to(net.w.weight.device)
 
 
 if __name__ == "__main__":
