@@ -1,16 +1,19 @@
 """Where a pseudo-epoch starts: at which of the states that are there, and which it names and passes over."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from microtome.checkpoint import load_state, mapped_state, save_state
+from microtome.distributed import processes
 from microtome.errors import UserError
 from microtome.pretrain import pretrain
-from microtome.resume import Job, end_of, unfinished
+from microtome.resume import Job, beginning, end_of, unfinished
 from microtome.training_schedules import Length
-from tests.training import arguments, drawn_schedules, finish, rows, small_settings, start, wait_for
+from tests.training import FORKS, arguments, drawn_schedules, finish, free_port, rows, small_settings, start, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +102,55 @@ def test_the_end_of_the_pseudo_epoch_before_may_have_had_other_inputs(tmp_path: 
     assert end_of(tmp_path / "state.pt", job(tmp_path), mapped_state) == state(5, inputs="its own")
     with pytest.raises(UserError, match=r"the pseudo-epoch: found 1, expected 0\. Remove it \(rm .*state\.pt\) and run the same command"):
         end_of(tmp_path / "state.pt", job(tmp_path, number=1))
+
+
+def _begin(rank: int, port: int, node: Path, work: Path, inputs: str) -> None:
+    """As a process on a node that sees its files below `node`."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
+    os.chdir(node)
+    try:
+        with processes() as team:
+            found, _ = beginning(job(work, inputs=inputs), None, team.rank)
+            said = f"step {found['step']}" if found else "anew"
+    except UserError as error:
+        said = str(error)
+    (node / "said").write_text(said)
+
+
+@pytest.mark.parametrize(
+    ("sees", "expected"),
+    [
+        ("an old folder", "step 4"),
+        ("none of the files", "Rank 1 on .*: Rank 0 goes on from work/state_000000004.pt, which cannot be read here: .*No such file"),
+        ("damage", "Rank 1 on .*: Rank 0 goes on from work/state_000000004.pt, .*do not have the checksum"),
+        ("another state", "Rank 1 on .*: Rank 0 goes on from work/state_000000004.pt, .* it is another one"),
+        ("another schedule", "Rank 1 on .*: s.arrow, or the end of the pseudo-epoch before, has not the bytes here that rank 0 reads"),
+    ],
+)
+def test_processes_never_begin_at_different_states(sees: str, expected: str, tmp_path: Path) -> None:
+    nodes = [tmp_path / "0", tmp_path / "1"]
+    for node in nodes:
+        for step in (2, 4):
+            path = node / f"work/state_{step:09d}.pt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_state(path, state(step))
+    works, newest = [Path("work"), Path("work")], nodes[1] / "work/state_000000004.pt"
+    if sees == "an old folder":  # a listing without the newest state, which can be opened for all that
+        newest.unlink()
+        works = [nodes[0] / "work", nodes[1] / "work"]
+    elif sees == "none of the files":
+        newest.unlink()
+    elif sees == "damage":
+        newest.write_bytes(newest.read_bytes()[:-100])
+    elif sees == "another state":
+        save_state(newest, state(4, inputs="others"))
+    inputs = ["these", "others" if sees == "another schedule" else "these"]
+    port = free_port()
+    ranks = [FORKS.Process(target=_begin, args=(rank, port, nodes[rank], works[rank], inputs[rank])) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+    said = [(node / "said").read_text() for node in nodes]
+    assert said[0] == said[1]
+    assert re.match(expected, said[0])

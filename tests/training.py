@@ -163,13 +163,19 @@ def rows(path: Path) -> list[dict[str, str]]:
         return [{name: value for name, value in row.items() if name != "images_per_s"} for row in csv.DictReader(file)]
 
 
+def free_port() -> int:
+    """One at which processes can meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 def finish(values: dict[str, Any], world: int = 1) -> str:
     """Run the rule in `world` processes of its own to a good end; returns what they said."""
     log = values["work"].parents[1] / "log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = [start(values, log, rank, world, port) for rank in range(world)]
     for process in processes:
         process.join(120)

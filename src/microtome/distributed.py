@@ -4,9 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,15 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     """`values` (changed in place) summed over all processes."""
     if dist.is_initialized():
         dist.all_reduce(values)
+    return values
+
+
+def gathered(value: T) -> list[T]:
+    """The `value` of every process, by rank."""
+    values = [value]
+    if dist.is_initialized():
+        values *= dist.get_world_size()
+        dist.all_gather_object(values, value)
     return values
 
 

@@ -72,10 +72,7 @@ def card(settings: PretrainSettings, algorithm: DinoAlgorithm | MaeAlgorithm, jo
 
 def begin(job: resume.Job, trainer: Trainer, monitor: Monitor, max_replaced: int, previous: Path | None) -> PseudoEpoch:
     """The pseudo-epoch at its newest state, else at the end of the one before, else anew. The state read is not kept in memory."""
-    found = resume.unfinished(job)
-    if found:
-        return PseudoEpoch(job, trainer, monitor, max_replaced, *found)
-    return PseudoEpoch(job, trainer, monitor, max_replaced, state=resume.end_of(previous, job) if previous else None, saved=None)
+    return PseudoEpoch(job, trainer, monitor, max_replaced, *resume.beginning(job, previous, trainer.processes.rank))
 
 
 def pretrain(

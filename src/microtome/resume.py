@@ -1,12 +1,14 @@
 """Where a pseudo-epoch starts: at the newest whole state in its work folder, else at the end of the pseudo-epoch before, else anew."""
 
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from microtome.checkpoint import DamagedStateError, load_state, rolling_states
+from microtome.checkpoint import DamagedStateError, checksum, load_state, rolling_states
+from microtome.distributed import gathered
 from microtome.errors import UserError
 from microtome.training_schedules import Length
 
@@ -23,6 +25,43 @@ class Job:
     settings: str  # of seed, run and recipe, as JSON
     inputs: str  # digests of the schedule and of the state before
     events: Path | None = None  # the folder of the run's TensorBoard events, if they are wanted
+
+
+def beginning(job: Job, previous: Path | None, rank: int) -> tuple[dict[str, Any] | None, Path | None]:
+    """The state from which every process goes on (None: anew), and its file if it is of this pseudo-epoch.
+
+    Rank 0 looks, and the others take what it found: a node may see a folder as it was a while ago, and would train from another step.
+
+    Raises:
+        UserError, in every process: one of them cannot read that state, or reads other bytes than rank 0; and all that `end_of` raises.
+    """
+    found = unfinished(job) if rank == 0 else None
+    chosen, written, inputs = gathered((found[1], checksum(found[1]), job.inputs) if found else (None, "", job.inputs))[0]
+    state, problem = found[0] if found else None, ""
+    try:
+        if job.inputs != inputs:
+            raise UserError(f"{job.schedule}, or the end of the pseudo-epoch before, has not the bytes here that rank 0 reads.")
+        if chosen and rank:
+            state = _same(chosen, written)
+        elif not chosen and previous:
+            state = end_of(previous, job)
+    except UserError as error:
+        problem = str(error) if rank == 0 else f"Rank {rank} on {socket.gethostname()}: {error}"
+    if problems := [text for text in gathered(problem) if text]:
+        raise UserError(problems[0])
+    return state, chosen
+
+
+def _same(path: Path, written: str) -> dict[str, Any]:
+    """The state that rank 0 goes on from, which has the checksum `written`."""
+    try:
+        state = load_state(path)
+        if checksum(path) == written:
+            return state
+        why = "it is another one"
+    except (OSError, DamagedStateError) as error:
+        why = str(error)
+    raise UserError(f"Rank 0 goes on from {path}, which cannot be read here: {why}. Run again when this node sees what the others see.")
 
 
 def unfinished(job: Job) -> tuple[dict[str, Any], Path] | None:
