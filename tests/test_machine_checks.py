@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from microtome import machine_checks
@@ -11,11 +12,14 @@ from microtome.findings import Finding
 from tests.doctor_checks import is_wrong, programs
 
 
-def test_python_and_packages(tmp_path: Path) -> None:
+def test_python_and_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine_checks.python().level == "ok"
     is_wrong(machine_checks.python((99, 0)), "99.0 or later is needed", "make install")
     lock = tmp_path / "requirements.lock"
-    lock.write_text(f"numpy=={machine_checks._version('numpy')}\ntorch=={machine_checks._version('torch')}\n")
+    (tmp_path / "drawn-2.13.0+cpu.dist-info").mkdir()
+    (tmp_path / "drawn-2.13.0+cpu.dist-info" / "METADATA").write_text("Name: drawn\nVersion: 2.13.0+cpu\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    lock.write_text(f"# from requirements.in\nnumpy=={np.__version__}\ndrawn==2.13.0\n")
     assert machine_checks.packages(lock) == Finding("ok", "2 packages as in requirements.lock")
     lock.write_text("numpy==0.1\n")
     assert machine_checks.packages(lock).level == "warning"
