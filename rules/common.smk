@@ -106,5 +106,5 @@ FIGURES = [
 FIGURES += [f"gallery/{run}" for run in CONFIG.pretrain.runs]
 FIGURES += [f"attention/{task}" for task in JOBS.tasks]
 FIGURES += [f"neighbours/{encoder}" for encoder in last_checkpoints(JOBS.encoders)]
-TABLES = ["auc", "decisions", "quality", "methods", "attrition", "cohort", "tasks", "overlap", "shared", "left"]
-CAPTIONS = ["workflow", *dict.fromkeys(figure.split("/")[0] for figure in FIGURES), *TABLES]
+TABLES = ["auc", "differences", "decisions", "excluded", "quality", "methods", "attrition", "cohort", "tasks", "overlap", "shared", "left"]
+CAPTIONS = ["workflow", *dict.fromkeys([*(figure.split("/")[0] for figure in FIGURES), *TABLES])]

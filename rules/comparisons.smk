@@ -6,8 +6,8 @@
 rule figure_ranking:
     "The encoders of each task from best to worst, with the range that bootstrap resamples give their ranks."
     input:
-        runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
-        code=code("figure_ranking", "figure_style", "comparisons", "runs", "statistics"),
+        predictions=expand("results/gma/{task}/{encoder}/predictions.parquet", task=JOBS.tasks, encoder=JOBS.encoders),
+        code=code("figure_ranking", "figure_style", "comparisons", "decisions", "runs", "statistics"),
     output:
         pdf="results/figures/ranking.pdf",
         png=report("results/figures/ranking.png", caption="captions/ranking.rst", category="1 Results", labels={"result": "3 Ranking"}),
@@ -22,7 +22,7 @@ rule figure_ranking:
         settings=JOBS.figures_settings().json_text(),
     shell:
         "python -m microtome.figure_ranking"
-        " --runs {input.runs}"
+        " --predictions {input.predictions}"
         " --pdf {output.pdf}"
         " --png {output.png}"
         " --csv {output.csv}"
@@ -33,9 +33,9 @@ rule figure_ranking:
 rule figure_differences:
     "The difference of every pair of encoders on the same splits, with the interval of the corrected resampled t-test."
     input:
-        runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
+        predictions=expand("results/gma/{task}/{encoder}/predictions.parquet", task=JOBS.tasks, encoder=JOBS.encoders),
         splits=expand("results/splits/{task}.csv", task=JOBS.tasks),
-        code=code("figure_differences", "figure_style", "comparisons", "runs"),
+        code=code("figure_differences", "figure_style", "comparisons", "decisions", "runs", "statistics"),
     output:
         pdf="results/figures/differences.pdf",
         png=report(
@@ -52,7 +52,7 @@ rule figure_differences:
         settings=JOBS.figures_settings().json_text(),
     shell:
         "python -m microtome.figure_differences"
-        " --runs {input.runs}"
+        " --predictions {input.predictions}"
         " --splits {input.splits}"
         " --pdf {output.pdf}"
         " --png {output.png}"

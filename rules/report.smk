@@ -39,13 +39,15 @@ rule overlap:
 
 
 rule tables:
-    "The cohort by organ, what left it and why, the tasks, and the final AUC of each encoder on each task."
+    "The cohort by organ, what left it and why, the tasks, the final AUC of each encoder on each task, the pairs, and the slides left out."
     input:
         catalog="results/catalog/slides.parquet",
         attrition="results/cohort/attrition.csv",
         splits=expand("results/splits/{task}.csv", task=JOBS.tasks),
         runs=expand("results/gma/{task}/{encoder}/runs.csv", task=JOBS.tasks, encoder=JOBS.encoders),
-        code=code("tables", "table_files", "runs", "catalog"),
+        predictions=expand("results/gma/{task}/{encoder}/predictions.parquet", task=JOBS.tasks, encoder=JOBS.encoders),
+        excluded=expand("results/gma/{task}/{encoder}/excluded.csv", task=JOBS.tasks, encoder=JOBS.encoders),
+        code=code("tables", "benchmark_tables", "comparisons", "decisions", "statistics", "table_files", "runs", "catalog"),
     output:
         auc=report("results/tables/auc.html", caption="captions/auc.rst", category="1 Results", labels={"result": "1 AUC (table)"}),
         attrition=report(
@@ -58,7 +60,23 @@ rule tables:
         left=report(
             "results/tables/left.html", caption="captions/left.rst", category="4 Data quality", labels={"result": "1 Slides that left"}
         ),
-        files=expand("results/tables/{table}.{kind}", table=["cohort", "attrition", "left", "tasks", "auc"], kind=["csv", "md", "tex"]),
+        differences=report(
+            "results/tables/differences.html",
+            caption="captions/differences.rst",
+            category="1 Results",
+            labels={"result": "4 Differences (table)"},
+        ),
+        excluded=report(
+            "results/tables/excluded.html",
+            caption="captions/excluded.rst",
+            category="4 Data quality",
+            labels={"result": "3 Left out of the benchmark"},
+        ),
+        files=expand(
+            "results/tables/{table}.{kind}",
+            table=["cohort", "attrition", "left", "tasks", "auc", "differences", "excluded"],
+            kind=["csv", "md", "tex"],
+        ),
     log:
         "logs/tables/tables.log",
     benchmark:
@@ -74,6 +92,8 @@ rule tables:
         " --attrition {input.attrition}"
         " --splits {input.splits}"
         " --runs {input.runs}"
+        " --predictions {input.predictions}"
+        " --excluded {input.excluded}"
         " --folder {params.folder}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"

@@ -1,13 +1,18 @@
 """Paired comparisons against hand-worked cases and SciPy."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t, ttest_rel
+from sklearn.metrics import roc_auc_score
 
-from microtome.comparisons import corrected_difference, holm, pairwise, ranking, val_over_train
+from microtome.comparisons import aucs_on_the_same_slides, corrected_difference, holm, pairwise, ranking, val_over_train
+from microtome.errors import UserError
+from tests.benchmark_runs import write_predictions
 
 
 def aucs(values: dict[str, list[float]], task: str = "texture") -> pd.DataFrame:
@@ -90,3 +95,43 @@ def test_a_ranking_has_the_ranks_that_resamples_give() -> None:
     assert close[["rank_low", "rank_high"]].to_numpy().tolist() == [[1, 2], [1, 2]]
     same = ranking(aucs({"a": [0.4, 0.6], "b": [0.4, 0.6]}), 100, 0)
     assert same["rank"].tolist() == [1, 1]
+
+
+def test_encoders_are_compared_on_the_validation_slides_that_all_of_them_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = write_predictions(tmp_path, ["one", "two"], ["dino@1", "dino@2", "res50"], splits=3)
+    whole = aucs_on_the_same_slides(paths)
+    assert capsys.readouterr().err == ""
+    assert whole[["task", "encoder"]].drop_duplicates().to_numpy().tolist() == [[t, e] for t in ("one", "two") for e in ("dino@2", "res50")]
+    lacking = pd.read_parquet(paths[2])
+    lacking = lacking[(lacking["slide"] != "s3") & (lacking["split"] != 2)]
+    lacking.to_parquet(paths[2])
+    found = aucs_on_the_same_slides(paths)
+    said = "one, dino@2: 10 of its 24 validations are of slides or splits that another encoder does not have; encoders are compared without"
+    assert said in capsys.readouterr().err
+    other = pd.read_parquet(paths[1])
+    other = other[other["slide"] != "s3"]
+    for encoder, table in (("dino@2", other), ("res50", lacking)):
+        for split in (1, 3):
+            runs = [run for _, run in table[table["split"] == split].groupby("replica")]
+            expected = np.mean([roc_auc_score(run["target"], run["probability_1"]) for run in runs])
+            row = found[(found["task"] == "one") & (found["encoder"] == encoder) & (found["split"] == split)]
+            assert row["auc"].tolist() == pytest.approx([expected])
+    pairs = pairwise(found, {"one": 0.25, "two": 0.25})
+    assert pairs["splits"].tolist() == [2, 3]
+    assert pairs["p"].notna().all()
+    pd.testing.assert_frame_equal(
+        found[found["task"] == "two"].reset_index(drop=True), whole[whole["task"] == "two"].reset_index(drop=True)
+    )
+
+
+def test_encoders_without_common_slides_of_each_class_cannot_be_compared(tmp_path: Path) -> None:
+    paths = write_predictions(tmp_path, ["one"], ["dino@1", "res50"], splits=2)
+    table = pd.read_parquet(paths[0])
+    table[table["slide"] != "s1"].to_parquet(paths[0])
+    other = pd.read_parquet(paths[1])
+    other[~other["slide"].isin(["s3", "s5", "s7"])].to_parquet(paths[1])
+    with pytest.raises(UserError, match=r"one: split 1 has no validation slide of class 1 that all encoders have features of"):
+        aucs_on_the_same_slides(paths)
+    other.assign(split=9).to_parquet(paths[1])
+    with pytest.raises(UserError, match=r"one: no split and slide was predicted by all encoders\. Run `gma` of the task again"):
+        aucs_on_the_same_slides(paths)

@@ -5,21 +5,22 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from microtome.figure_ranking import draw, drawn, figure_ranking
-from microtome.runs import read_runs
-from tests.benchmark_runs import figures_settings, write_runs
+from microtome.comparisons import aucs_on_the_same_slides, ranking
+from microtome.figure_ranking import draw, figure_ranking
+from tests.benchmark_runs import figures_settings, random_aucs, write_predictions
 from tests.figure_checks import assert_readable, assert_saved, texts
 from tests.test_figure_convergence import ELEVEN
 
 
 def test_encoders_stand_in_the_order_of_their_mean_final_auc(tmp_path: Path) -> None:
-    paths = write_runs(tmp_path, ["texture", "other"], ["dino@1", "dino@4", "res50", "tres50"], splits=20)
+    paths = write_predictions(tmp_path, ["texture", "other"], ["dino@1", "dino@4", "res50", "tres50"])
     files = [tmp_path / f"ranking.{kind}" for kind in ("pdf", "png", "csv")]
     settings = figures_settings({"dino@4": "dino@4", "res50": "res50 (random weights)"})
     figure_ranking(paths, *files, settings)
     assert_saved(files[0], files[1])
     table = pd.read_csv(files[2])
-    means = {path.parts[-3:-1]: pd.read_csv(path).query("epoch == 4")["auc"].mean() for path in paths}
+    aucs = aucs_on_the_same_slides(paths)
+    means = {key: of_one["auc"].mean() for key, of_one in aucs.groupby(["task", "encoder"])}
     for task, of_task in table.groupby("task"):
         assert set(of_task["encoder"]) == {"dino@4", "res50", "tres50"}
         assert of_task["mean"].tolist() == pytest.approx(sorted((means[task, e] for e in of_task["encoder"]), reverse=True))
@@ -30,7 +31,7 @@ def test_encoders_stand_in_the_order_of_their_mean_final_auc(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("tasks", "encoders"), [(1, 2), (2, 4), (3, 11)])
-def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: int) -> None:
-    paths = write_runs(tmp_path, [f"a_task_of_number_{n}" for n in range(tasks)], ELEVEN[:encoders], splits=20, epochs=1)
+def test_nothing_overlaps(tasks: int, encoders: int) -> None:
+    aucs = random_aucs([f"a_task_of_number_{n}" for n in range(tasks)], ELEVEN[:encoders])
     settings = figures_settings({name: f"{name} (random weights)" for name in ELEVEN[2:4]})
-    assert_readable(draw(drawn(read_runs(paths), settings), settings))
+    assert_readable(draw(ranking(aucs, 100, 0), settings))

@@ -43,7 +43,7 @@ def outputs(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in ("runs", "predictions", "attention", "excluded")}
 
 
-def test_the_rule(tmp_path: Path) -> None:
+def test_the_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     splits, features = write_inputs(tmp_path, without=(0,))
     out = outputs(tmp_path)
     gma(splits=splits, features=features, **out, settings=settings(epochs=3), workers=2)
@@ -52,6 +52,7 @@ def test_the_rule(tmp_path: Path) -> None:
     assert runs[["split", "replica", "epoch"]].to_numpy().tolist() == [[s, r, e] for s in (1, 2) for r in (1, 2) for e in range(4)]
     assert runs["loss"].isna().tolist() == [True, False, False, False] * 4
     assert excluded.to_dict("list") == {"slide": ["s00"], "reason": ["failed: torn"]}
+    assert "1 of 12 slides are left out, failed: torn: s00\n" in capsys.readouterr().err
     assert len(predictions) == 2 * 3 + 2 * 4
     for (split, replica), part in predictions.groupby(["split", "replica"]):
         last = runs[(runs["split"] == split) & (runs["replica"] == replica)].iloc[-1]
@@ -108,6 +109,12 @@ def test_splits_are_read_as_numbers_of_slides(tmp_path: Path) -> None:
     first, second = read_splits(table, drawn_bags(12))
     assert (first.number, first.val.tolist(), first.train.tolist()) == (1, [0, 1, 2, 3], [4, 5, 6, 7, 8, 9, 10, 11])
     assert (second.number, second.val.tolist()) == (2, [8, 9, 10, 11])
+
+
+def test_splits_keep_the_numbers_of_their_columns(tmp_path: Path) -> None:
+    table, _ = write_inputs(tmp_path)
+    pd.read_csv(table).rename(columns={"mccv1": "mccv2", "mccv2": "mccv10"}).to_csv(table, index=False)
+    assert [split.number for split in read_splits(table, drawn_bags(12))] == [2, 10]
 
 
 def test_no_worker_outlives_a_killed_job(tmp_path: Path) -> None:

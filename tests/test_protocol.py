@@ -34,7 +34,10 @@ def test_the_published_protocol_in_words(config: Config) -> None:
         in words["pretraining of dino_vits16"]
     )
     assert "learning rate up to 0.0005625 in 5 pseudo-epochs, then down over 50 in all" in words["pretraining of mae_vitl16"]
-    assert words["splits"] == "20 Monte-Carlo splits a task, 80% of each class for training, no patient on both sides."
+    assert words["splits"] == (
+        "20 Monte-Carlo splits a task, 80% of each class for training, no patient on both sides. "
+        "Splits that a task table brings along (columns mccv) are taken as they are instead, checked that no patient is on both sides."
+    )
     assert "50 epochs, AdamW, learning rate up to 0.0001 in 10 epochs" in words["aggregation"]
 
 

@@ -12,7 +12,7 @@ from tests.test_figure_checkpoints import DINO
 
 def test_the_table_has_a_row_an_encoder(tmp_path: Path) -> None:
     paths = write_measures(tmp_path, [NULLS[0], DINO[0]], NULLS)
-    quality_table(paths, tmp_path / "tables" / "quality", TablesSettings(tasks={}, labels=LABELS))
+    quality_table(paths, tmp_path / "tables" / "quality", TablesSettings(seed=0, bootstrap=10, tasks={}, labels=LABELS))
     table = pd.read_csv(tmp_path / "tables" / "quality.csv")
     assert table["encoder"].tolist() == ["dino_vits16@0", "dino_vits16@1"]
     assert table["label"].tolist() == ["dino_vits16@0 (random weights)", "dino_vits16@1"]

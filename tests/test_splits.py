@@ -116,6 +116,26 @@ def test_splits_that_a_task_brings_along(tmp_path: Path) -> None:
     assert with_given(tmp_path, group="slide", mccv1=by_slide)["mccv1"].tolist() == by_slide
 
 
+def test_splits_of_a_task_go_by_their_numbers_whatever_their_order(tmp_path: Path) -> None:
+    sides = ["train", "train", "val", "val"] * 2
+    turned = ["val", "val", "train", "train"] * 2
+    made = with_given(tmp_path, mccv2=sides, mccv10=turned, mccv1=turned)
+    assert list(made.columns)[3:] == ["mccv1", "mccv2", "mccv10"]
+    assert made["mccv2"].tolist() == sides
+    with pytest.raises(UserError, match=r"found the splits mccv1, mccv01, two of one number"):
+        with_given(tmp_path, mccv1=sides, mccv01=turned)
+
+
+def test_blanks_around_the_cells_of_a_task_table(tmp_path: Path) -> None:
+    with_given(tmp_path, mccv1=["train", "train", "val", "val"] * 2)
+    clean = (tmp_path / "splits.csv").read_bytes()
+    table = (tmp_path / "task.csv").read_text()
+    (tmp_path / "task.csv").write_text(table.replace("mccv1", "mccv1 ").replace("s003,", "s003 ,").replace(",val", ", val "))
+    settings = SplitsSettings(seed=0, splits=Splits(repeats=20, train_fraction=0.8, group="patient"))
+    splits(tmp_path / "task.csv", tmp_path / "cohort.parquet", tmp_path / "splits.csv", settings)
+    assert (tmp_path / "splits.csv").read_bytes() == clean
+
+
 @pytest.mark.parametrize(
     ("sides", "message"),
     [

@@ -1,18 +1,25 @@
 """The tables against hand-made counts."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import bootstrap
 
+from microtome.benchmark_tables import auc_overview, differences_overview, excluded_overview
 from microtome.catalog import summarise
+from microtome.comparisons import aucs_on_the_same_slides, pairwise
 from microtome.config import Task
 from microtome.settings import TablesSettings
 from microtome.tables import cohort_table, left_overview, left_table, tables
-from tests.benchmark_runs import write_runs
+from tests.benchmark_runs import write_predictions, write_runs
+from tests.test_table_files import assert_tex
 
 SETTINGS = TablesSettings(
+    seed=3,
+    bootstrap=2000,
     tasks={"lesion": Task(table=Path("lesion.csv"), origin="second", disease="drawn", kind="detection")},
     labels={"res50": "res50 (random weights)"},
 )
@@ -38,9 +45,22 @@ def folder(tmp_path: Path) -> Path:
     splits = tmp_path / "splits" / "lesion.csv"
     splits.parent.mkdir()
     splits.write_text("slide,patient,target,mccv1\na,p1,1,train\nb,p1,1,val\nd,p3,0,train\ne,p4,0,val\n")
-    runs = write_runs(tmp_path, ["lesion"], ["dino@2", "res50"], splits=4)
+    runs = write_runs(tmp_path, ["lesion"], ["dino@2", "res50"], splits=20)
+    predictions = write_predictions(tmp_path, ["lesion"], ["dino@2", "res50"], splits=20)
+    excluded = [path.with_name("excluded.csv") for path in runs]
+    excluded[0].write_text("slide,reason\ne,failed: no µm/px\n")
+    excluded[1].write_text("slide,reason\ne,failed: no µm/px\n" + "".join(f"{n:03d},failed: torn\n" for n in range(7)))
     (tmp_path / "attrition.csv").write_text("step,slides,patients\nslide table,7,5\n")
-    tables(tmp_path / "slides.parquet", tmp_path / "attrition.csv", [splits], runs, tmp_path / "tables", SETTINGS)
+    tables(
+        catalog=tmp_path / "slides.parquet",
+        attrition=tmp_path / "attrition.csv",
+        splits=[splits],
+        runs=runs,
+        predictions=predictions,
+        excluded=excluded,
+        folder=tmp_path / "tables",
+        settings=SETTINGS,
+    )
     return tmp_path
 
 
@@ -100,17 +120,53 @@ def test_tasks_state_what_the_config_and_the_slides_say(folder: Path) -> None:
             "class 0": 2,
             "class 1": 2,
         },
-        **{"patients": 3, "organs": "colon (2), liver (2)", "scanners": "A (2), B (1)"},
+        **{"patients": 3, "splits": 1, "for training": "50%", "organs": "colon (2), liver (2)", "scanners": "A (2), B (1)"},
     }
 
 
-def test_aucs_are_means_and_sds_over_splits(folder: Path) -> None:
+def test_aucs_are_means_sds_and_intervals_over_splits(folder: Path) -> None:
     table = pd.read_csv(folder / "tables" / "auc.csv").set_index("encoder")
     for encoder in ("dino@2", "res50"):
         runs = pd.read_csv(folder / "gma" / "lesion" / encoder / "runs.csv").query("epoch == 4")
         splits = runs.groupby("split")["auc"].mean().to_numpy()
         assert table.loc[encoder, "mean"] == pytest.approx(splits.mean())
         assert table.loc[encoder, "sd"] == pytest.approx(np.std(splits, ddof=1))
-        assert table.loc[encoder, "splits"] == 4
+        assert table.loc[encoder, "splits"] == 20
+        reference = bootstrap((splits,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
+        assert table.loc[encoder, ["low", "high"]].tolist() == pytest.approx([reference.low, reference.high], abs=0.15 * splits.std())
     shown = (folder / "tables" / "auc.md").read_text()
-    assert f"| res50 (random weights) | {table.loc['res50', 'mean']:.3f} ({table.loc['res50', 'sd']:.3f}) |" in shown
+    row = table.loc["res50"]
+    assert re.search(rf"\| res50 \(random weights\) +\| {row['mean']:.3f} \({row['sd']:.3f}\) +\|\n", shown)
+    assert re.search(rf"\| +\| \[{row['low']:.3f}, {row['high']:.3f}\] +\|\n", shown)
+    assert f"{row['low']:.3f}, {row['high']:.3f}" in (folder / "tables" / "auc.tex").read_text()
+
+
+def test_of_one_split_there_is_the_mean_alone() -> None:
+    one = pd.DataFrame([{"task": "t", "encoder": "e", "label": "e", "mean": 0.5, "sd": 0.0, "low": 0.5, "high": 0.5, "splits": 1}])
+    assert auc_overview(one).to_numpy().tolist() == [["e", "0.500"], ["", ""]]
+
+
+def test_every_pair_stands_in_a_table(folder: Path) -> None:
+    row = pd.read_csv(folder / "tables" / "differences.csv").iloc[0]
+    aucs = aucs_on_the_same_slides(sorted(folder.glob("gma/lesion/*/predictions.parquet")))
+    assert row.to_dict() == pytest.approx(pairwise(aucs, {"lesion": 1.0}).iloc[0].to_dict())
+    shown = (folder / "tables" / "differences.md").read_text()
+    assert f"{row['difference']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in shown
+    assert f"| {row['p_holm']:.2g} " in shown
+    assert_tex((folder / "tables" / "differences.tex").read_text())
+    alike = pairwise(pd.DataFrame({"task": "t", "encoder": ["a", "b"], "split": 1, "auc": [0.5, 0.7]}), {"t": 0.25})
+    assert differences_overview(alike, {"b": "B"}).to_numpy().tolist() == [["t", "a", "B", "-0.200", "", "", 1]]
+    assert differences_overview(pairwise(aucs[aucs["encoder"] == "res50"], {"lesion": 1.0}), {}).empty
+
+
+def test_slides_left_out_of_the_benchmark_are_named_with_the_reason(folder: Path) -> None:
+    table = pd.read_csv(folder / "tables" / "excluded.csv", dtype=str)
+    assert len(table) == 9
+    assert table.iloc[-1].to_dict() == {"task": "lesion", "encoder": "res50", "slide": "006", "reason": "failed: torn"}
+    assert excluded_overview(table, {"res50": "res50 (random weights)"}).to_numpy().tolist() == [
+        ["lesion", "dino@2", "failed: no µm/px", 1, "e"],
+        ["lesion", "res50 (random weights)", "failed: no µm/px", 1, "e"],
+        ["lesion", "res50 (random weights)", "failed: torn", 7, "000, 001, 002, 003, 004, …"],
+    ]
+    assert excluded_overview(table[:0], {})["reason"].tolist() == ["none is left out"]
+    assert "failed: torn" in (folder / "tables" / "excluded.html").read_text()

@@ -2,18 +2,26 @@
 
 Training sets of different splits overlap, so the splits' differences are correlated and an ordinary paired t-test finds far too much. The
 corrected resampled t-test (Nadeau and Bengio 2003) widens the variance of the mean from 1/n to 1/n + validation/training slides.
+
+A slide can lack the features of one encoder alone. What is compared are AUCs on the validation slides that all encoders have.
 """
 
+import sys
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata, t
 
-from microtome.splits import TRAIN, VAL
-from microtome.statistics import bootstrap_means
+from microtome.decisions import probabilities
+from microtome.errors import UserError
+from microtome.runs import last_checkpoints
+from microtome.splits import SPLIT, TRAIN, VAL
+from microtome.statistics import bootstrap_means, macro_auc
 
 CONFIDENCE = 0.95
 
@@ -28,9 +36,56 @@ class Difference:
     p: float
 
 
+def aucs_on_the_same_slides(predictions: list[Path]) -> pd.DataFrame:
+    """The AUC of the last epoch, replicas of a split averaged, of the encoders that are compared: task, encoder, split, auc.
+
+    Of a run its last checkpoint. A validation slide of a split counts where every encoder of the task predicted it; how many do not, is
+    said on stderr. `predictions`: gma/{task}/{encoder}/predictions.parquet.
+
+    Raises:
+        UserError: of a class, no slide that every encoder predicted is left in a split, or no split at all.
+    """
+    shown = last_checkpoints(path.parent.name for path in predictions)
+    parts = []
+    for task in dict.fromkeys(path.parent.parent.name for path in predictions):
+        of_task = [path for path in predictions if path.parent.parent.name == task and path.parent.name in shown]
+        tables = {path.parent.name: pd.read_parquet(path) for path in of_task}
+        common = _common(task, tables)
+        for encoder, table in tables.items():
+            parts.append(_split_aucs(task, table.merge(common)).assign(task=task, encoder=encoder))
+    return pd.concat(parts, ignore_index=True)[["task", "encoder", "split", "auc"]]
+
+
+def _common(task: str, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The rows of split and slide that all tables have."""
+    validated = {encoder: table[["split", "slide"]].drop_duplicates() for encoder, table in tables.items()}
+    common = reduce(lambda one, other: one.merge(other), validated.values())
+    for encoder, rows in validated.items():
+        if len(rows) > len(common):
+            left = f"{len(rows) - len(common)} of its {len(rows)} validations are of slides or splits that another encoder does not have"
+            print(f"{task}, {encoder}: {left}; encoders are compared without them (gma/{task}/*/excluded.csv)", file=sys.stderr)
+    return common
+
+
+def _split_aucs(task: str, predictions: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (split, replica), of_run in predictions.groupby(["split", "replica"]):
+        p, targets = probabilities(of_run), of_run["target"].to_numpy()
+        gone = ", ".join(str(label) for label in range(p.shape[1]) if label not in targets)
+        if gone:
+            raise UserError(
+                f"{task}: split {split} has no validation slide of class {gone} that all encoders have features of, so they cannot be "
+                f"compared. Mend the slides of results/gma/{task}/*/excluded.csv, or leave out the encoder that lacks them."
+            )
+        rows.append((split, replica, macro_auc(targets, p)))
+    if not rows:
+        raise UserError(f"{task}: no split and slide was predicted by all encoders. Run `gma` of the task again, for all of them.")
+    return pd.DataFrame(rows, columns=["split", "replica", "auc"]).groupby("split")["auc"].mean().reset_index()
+
+
 def val_over_train(splits: pd.DataFrame) -> float:
     """Validation slides for each training slide, mean over the splits of a splits/{task}.csv."""
-    sides = splits.filter(regex=r"^mccv\d+$")
+    sides = splits.filter(regex=SPLIT)
     return float(((sides == VAL).sum() / (sides == TRAIN).sum()).mean())
 
 
@@ -66,7 +121,7 @@ def pairwise(aucs: pd.DataFrame, ratios: dict[str, float]) -> pd.DataFrame:
     """Every pair of encoders on every task: task, first, second, difference (first minus second), low, high, p, p_holm, splits.
 
     Args:
-        aucs: as `runs.final_auc` returns them; the encoders of a task share its splits. ratios: `val_over_train` of each task.
+        aucs: as `aucs_on_the_same_slides` returns them. ratios: `val_over_train` of each task.
     """
     tables = []
     for task, of_task in aucs.groupby("task", sort=False):

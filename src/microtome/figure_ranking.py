@@ -12,19 +12,13 @@ from matplotlib.ticker import MaxNLocator
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.comparisons import ranking
+from microtome.comparisons import aucs_on_the_same_slides, ranking
 from microtome.figure_style import ONE_COLUMN_MM, TWO_COLUMNS_MM, Look, hide_unused, looks, new_figure, save, style
-from microtome.runs import final_auc, labelled, last_checkpoints, read_runs
+from microtome.runs import labelled
 from microtome.settings import FiguresSettings
 
 ROW_MM, MARGINS_MM = 4.2, 16.0
 TASKS_A_ROW = 2
-
-
-def drawn(runs: pd.DataFrame, settings: FiguresSettings) -> pd.DataFrame:
-    """What is drawn: the rows of `comparisons.ranking`, of last checkpoints and baselines."""
-    shown = runs[runs["encoder"].isin(last_checkpoints(runs["encoder"].unique()))]
-    return ranking(final_auc(shown), settings.figures.bootstrap, settings.seed)
 
 
 def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look], labels: dict[str, str]) -> None:
@@ -48,7 +42,7 @@ def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look], labels: d
 
 
 def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
-    """The figure of the rows of `drawn`."""
+    """The figure of the rows of `comparisons.ranking`."""
     tasks, encoders = list(table["task"].unique()), list(table["encoder"].unique())
     look = looks([*settings.labels, *encoders])
     columns = min(TASKS_A_ROW, len(tasks))
@@ -64,9 +58,9 @@ def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     return figure
 
 
-def figure_ranking(runs: list[Path], pdf: Path, png: Path, csv: Path, settings: FiguresSettings) -> None:
+def figure_ranking(predictions: list[Path], pdf: Path, png: Path, csv: Path, settings: FiguresSettings) -> None:
     """Draw the encoders of every task from best to worst."""
-    table = drawn(read_runs(runs), settings)
+    table = ranking(aucs_on_the_same_slides(predictions), settings.figures.bootstrap, settings.seed)
     save(draw(table, settings), pdf, png)
     write_text(csv, table.to_csv(index=False))
 

@@ -4,6 +4,7 @@ The reported number is the last epoch's, whatever the best was. On a GPU all run
 of one thread each, and what comes out does not depend on how many there are.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from microtome.errors import UserError
 from microtome.gma_attention import MeanAttention
 from microtome.gma_training import Epoch, Split, train_all
 from microtome.settings import GmaSettings
-from microtome.splits import TRAIN, VAL
+from microtome.splits import SPLIT, TRAIN, VAL, number_of
 
 
 def read_splits(table: Path, bags: Bags) -> list[Split]:
@@ -28,8 +29,8 @@ def read_splits(table: Path, bags: Bags) -> list[Split]:
     """
     labelled = pd.read_csv(table, dtype={"slide": str}).set_index("slide")
     known = range(labelled["target"].max() + 1)
-    columns = labelled.loc[bags.slides].filter(regex="^mccv")
-    sides = {name: (np.flatnonzero(columns[name] == TRAIN), np.flatnonzero(columns[name] == VAL)) for name in columns}
+    columns = labelled.loc[bags.slides].filter(regex=SPLIT)
+    sides = {str(name): (np.flatnonzero(columns[name] == TRAIN), np.flatnonzero(columns[name] == VAL)) for name in columns}
     for name, pair in sides.items():
         for side, slides in zip((TRAIN, VAL), pair, strict=True):
             gone = ", ".join(str(target) for target in known if target not in set(bags.targets[slides].tolist()))
@@ -38,7 +39,15 @@ def read_splits(table: Path, bags: Bags) -> list[Split]:
                     f"{table}: split {name} has no slide of class {gone} left on its {side} side, once slides without features are out "
                     f"({len(bags.slides)} have them). Expected every class on both sides: mend those slides, or add patients to the task."
                 )
-    return [Split(number, *pair) for number, pair in enumerate(sides.values(), start=1)]
+    return [Split(number_of(name), *pair) for name, pair in sides.items()]
+
+
+def _say_excluded(without: pd.DataFrame, slides: int) -> None:
+    """A line in the log for each reason for which slides are left out, with the slides."""
+    for reason, of_reason in without.groupby("reason"):
+        print(
+            f"{len(of_reason)} of {len(without) + slides} slides are left out, {reason}: {', '.join(of_reason['slide'])}", file=sys.stderr
+        )
 
 
 def gma(
@@ -61,6 +70,7 @@ def gma(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bags, without = read_bags(features, pd.read_csv(splits, dtype={"slide": str}), device)
+    _say_excluded(without, len(bags.slides))
     todo = read_splits(splits, bags)
     epochs, last, looked = [], [], MeanAttention(bags.slides, bags.first)
     for done in train_all(bags, todo, settings, device, workers):

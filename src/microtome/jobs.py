@@ -178,7 +178,8 @@ class Jobs:
 
     def tables_settings(self) -> TablesSettings:
         """For `tables`."""
-        return TablesSettings(tasks=self.config.tasks, labels=self._labels())
+        bootstrap = self.config.figures.bootstrap
+        return TablesSettings(seed=self.config.seed, bootstrap=bootstrap, tasks=self.config.tasks, labels=self._labels())
 
     def _labels(self) -> dict[str, str]:
         return {name: self._label(name) for name in self.with_nulls}

@@ -63,7 +63,9 @@ def _pretraining(pretrain: Pretrain, run: Run) -> str:
 
 def _splits(config: Config) -> str:
     kept = "no patient on both sides" if config.splits.group == "patient" else "slides drawn one by one, so patients may be on both sides"
-    return f"{config.splits.repeats} Monte-Carlo splits a task, {config.splits.train_fraction:.0%} of each class for training, {kept}."
+    drawn = f"{config.splits.repeats} Monte-Carlo splits a task, {config.splits.train_fraction:.0%} of each class for training, {kept}"
+    checked = ", checked that no patient is on both sides" if config.splits.group == "patient" else ""
+    return f"{drawn}. Splits that a task table brings along (columns mccv) are taken as they are instead{checked}."
 
 
 def _aggregation(config: Config) -> str:

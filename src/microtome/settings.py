@@ -95,7 +95,9 @@ class AttentionSettings(Section):
 
 
 class TablesSettings(Section):
-    """What changes tables, beside the numbers they show."""
+    """What changes tables, beside the numbers they show. `bootstrap`: resamples of the splits."""
 
+    seed: int
+    bootstrap: int
     tasks: dict[str, Task]
     labels: dict[str, str]

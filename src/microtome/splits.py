@@ -1,7 +1,8 @@
 """Monte-Carlo cross-validation: the fixed random splits that every encoder of a task is judged on.
 
 Each split draws 80 % of the patients of each class for training, anew and independently of the other splits, so validation sets of
-different splits overlap: that is the method, not a leak. Within a split no patient is on both sides (`group: patient`).
+different splits overlap: that is the method, not a leak. Within a split no patient is on both sides (`group: patient`). A task table may
+bring its own splits along, which are taken as they are.
 """
 
 import sys
@@ -18,11 +19,17 @@ from microtome.settings import SplitsSettings
 from microtome.tasks import read_task, with_patients
 
 TRAIN, VAL = "train", "val"
+SPLIT = r"^mccv\d+$"
 
 
 def split_names(repeats: int) -> list[str]:
     """The columns of a split table, as in OPAL's files: mccv1, mccv2, …"""
     return [f"mccv{number}" for number in range(1, repeats + 1)]
+
+
+def number_of(name: str) -> int:
+    """The number of a split, from the name of its column."""
+    return int(name.removeprefix("mccv"))
 
 
 def strata(task: pd.DataFrame, group: str) -> dict[int, list[str]]:
@@ -67,14 +74,18 @@ def mixed_patients(task: pd.DataFrame) -> Sequence[str]:
 
 
 def given_splits(table: Path, labelled: pd.DataFrame, group: str) -> pd.DataFrame:
-    """The columns mccv1, mccv2, … that the task table brings along, as OPAL's files do, in the order of `labelled`; maybe none.
+    """The columns mccv1, mccv2, … that the task table brings along, as OPAL's files do, by number, in the order of `labelled`; maybe none.
 
     Raises:
         UserError: a value that is neither train nor val, a side without slides of every class, a patient on both sides of a split
-            that is to be by patient.
+            that is to be by patient, two columns of one number.
     """
     read = pd.read_csv(table, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
-    given = read.set_index("slide").filter(regex=r"^mccv\d+$").loc[labelled["slide"]].reset_index(drop=True)
+    read = read.rename(columns=str.strip).apply(lambda column: column.str.strip())
+    names = sorted(read.filter(regex=SPLIT), key=number_of)
+    if len({number_of(name) for name in names}) < len(names):
+        raise UserError(f"{table}: found the splits {', '.join(names)}, two of one number. Expected mccv1, mccv2, …: number them so.")
+    given = read.set_index("slide").loc[labelled["slide"], names].reset_index(drop=True)
     for name, sides in given.items():
         wrong = labelled["slide"][~sides.isin([TRAIN, VAL])]
         if len(wrong):

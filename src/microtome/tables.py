@@ -1,16 +1,19 @@
-"""The tables: the cohort by organ, what left it and why, the tasks, and the final AUC of each encoder on each task.
+"""The tables: the cohort by organ, what left it and why, the tasks, and what the benchmark found (`benchmark_tables`).
 
-Bytes are those of the tiles' JPEG archives. An AUC is that of the last epoch on the validation slides, replicas of a split averaged.
+Bytes are those of the tiles' JPEG archives.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
+from microtome.benchmark_tables import auc_overview, auc_table, differences_overview, excluded_overview, excluded_table
 from microtome.catalog import size
 from microtome.command_line import run
-from microtome.runs import final_auc, labelled, read_runs
+from microtome.comparisons import aucs_on_the_same_slides, pairwise, val_over_train
+from microtome.runs import read_runs
 from microtome.settings import TablesSettings
+from microtome.splits import SPLIT, TRAIN
 from microtome.table_files import write_table
 
 STATUSES = ["ok", "empty", "failed", "excluded"]
@@ -62,7 +65,8 @@ def left_overview(left: pd.DataFrame) -> pd.DataFrame:
 def task_table(catalog: pd.DataFrame, splits: dict[str, pd.DataFrame], settings: TablesSettings) -> pd.DataFrame:
     """A row a task: origin, kind and disease, slides of each class, patients, organs, scanners. `splits`: splits/{task}.csv by task.
 
-    `without tiles`: slides of the task that are empty or failed, and so are in no training or validation.
+    `without tiles`: slides of the task that are empty or failed, and so are in no training or validation. Splits as they are, drawn or
+    brought along: how many, and the mean share of the slides that is for training.
     """
     rows = []
     for task, table in splits.items():
@@ -71,7 +75,9 @@ def task_table(catalog: pd.DataFrame, splits: dict[str, pd.DataFrame], settings:
         classes = {f"class {label}": int(count) for label, count in slides["target"].value_counts().sort_index().items()}
         without = {"without tiles": int((slides["status"] != "ok").sum())}
         meant = {"task": task, "origin": known.origin, "kind": known.kind, "disease": known.disease}
-        counts = {"slides": len(slides), **without, **classes, "patients": slides["patient"].nunique()}
+        sides = table.filter(regex=SPLIT)
+        judged = {"splits": sides.shape[1], "for training": f"{(sides == TRAIN).to_numpy().mean():.0%}"}
+        counts = {"slides": len(slides), **without, **classes, "patients": slides["patient"].nunique(), **judged}
         rows.append({**meant, **counts, "organs": _listed(slides["organ"]), "scanners": _listed(slides["scanner"])})
     return pd.DataFrame(rows).convert_dtypes()
 
@@ -80,32 +86,33 @@ def _listed(values: pd.Series) -> str:
     return ", ".join(f"{name} ({count})" for name, count in values.dropna().value_counts().sort_index().items())
 
 
-def auc_table(runs: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-    """A row a task and encoder: label, mean and sample standard deviation (ddof 1) of the final AUC over splits, and their number."""
-    aucs = final_auc(runs).groupby(["task", "encoder"], sort=False)["auc"].agg(["mean", "std", "size"]).reset_index()
-    named = aucs.rename(columns={"std": "sd", "size": "splits"})
-    named.insert(2, "label", [labelled(encoder, labels) for encoder in named["encoder"]])
-    return named
-
-
-def auc_overview(aucs: pd.DataFrame) -> pd.DataFrame:
-    """Encoders down, tasks across, "mean (sd)" in three decimals: the table that a paper prints."""
-    shown = [f"{mean:.3f}" if pd.isna(sd) else f"{mean:.3f} ({sd:.3f})" for mean, sd in zip(aucs["mean"], aucs["sd"], strict=True)]
-    wide = aucs.assign(shown=shown).pivot(index="label", columns="task", values="shown")
-    return wide.reindex(index=aucs["label"].unique(), columns=aucs["task"].unique()).rename_axis("encoder", axis=0).reset_index().fillna("")
-
-
-def tables(catalog: Path, attrition: Path, splits: list[Path], runs: list[Path], folder: Path, settings: TablesSettings) -> None:
-    """Write cohort, attrition, left, tasks and auc into `folder`, each as CSV, Markdown, LaTeX and HTML."""
+def tables(
+    *,
+    catalog: Path,
+    attrition: Path,
+    splits: list[Path],
+    runs: list[Path],
+    predictions: list[Path],
+    excluded: list[Path],
+    folder: Path,
+    settings: TablesSettings,
+) -> None:
+    """Write cohort, attrition, left, tasks, auc, differences and excluded into `folder`, each as CSV, Markdown, LaTeX and HTML."""
     slides = pd.read_parquet(catalog)
     cohort, left = cohort_table(slides), left_table(slides)
-    aucs = auc_table(read_runs(runs), settings.labels)
     write_table(folder / "cohort", "The cohort by organ", cohort, cohort_overview(cohort))
     write_table(folder / "attrition", "From the slide table to the cohort", pd.read_csv(attrition))
     write_table(folder / "left", "Slides without tiles, and why", left, left_overview(left))
     tasks = {path.stem: pd.read_csv(path, dtype={"slide": str, "patient": str}) for path in splits}
     write_table(folder / "tasks", "The tasks", task_table(slides, tasks, settings))
-    write_table(folder / "auc", "Validation AUC after the last epoch, mean (sd) over splits", aucs, auc_overview(aucs))
+    aucs = auc_table(read_runs(runs), settings)
+    write_table(
+        folder / "auc", "Validation AUC after the last epoch: mean (sd) [95 % bootstrap interval] over splits", aucs, auc_overview(aucs)
+    )
+    pairs = pairwise(aucs_on_the_same_slides(predictions), {task: val_over_train(table) for task, table in tasks.items()})
+    write_table(folder / "differences", "Differences of validation AUC, pair by pair", pairs, differences_overview(pairs, settings.labels))
+    without = excluded_table(excluded)
+    write_table(folder / "excluded", "Slides left out of the benchmark", without, excluded_overview(without, settings.labels))
 
 
 if __name__ == "__main__":
