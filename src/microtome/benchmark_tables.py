@@ -26,8 +26,9 @@ def auc_table(runs: pd.DataFrame, settings: TablesSettings) -> pd.DataFrame:
 
 def auc_overview(aucs: pd.DataFrame) -> pd.DataFrame:
     """Encoders down, tasks across, in three decimals: "mean (sd)", and below it "[low, high]"; of one split the mean alone."""
-    mean = [f"{row.mean:.3f}" + f" ({row.sd:.3f})" * (row.splits > 1) for row in aucs.itertuples()]
-    interval = [f"[{row.low:.3f}, {row.high:.3f}]" * (row.splits > 1) for row in aucs.itertuples()]
+    rows = aucs.to_dict("records")
+    mean = [f"{row['mean']:.3f}" + (f" ({row['sd']:.3f})" if row["splits"] > 1 else "") for row in rows]
+    interval = [f"[{row['low']:.3f}, {row['high']:.3f}]" if row["splits"] > 1 else "" for row in rows]
     both = pd.concat([aucs.assign(shown=shown, line=line) for line, shown in enumerate((mean, interval))])
     wide = both.pivot(index=["encoder", "line"], columns="task", values="shown")
     wide = wide.reindex(index=pd.MultiIndex.from_product([aucs["encoder"].unique(), range(2)]), columns=aucs["task"].unique()).fillna("")
@@ -42,7 +43,8 @@ def differences_overview(pairs: pd.DataFrame, labels: dict[str, str]) -> pd.Data
     Where all splits differ by the same, or there is one split, nothing can be tested and nothing stands there.
     """
     named = {"task": pairs["task"], **{side: [labelled(name, labels) for name in pairs[side]] for side in ("first", "second")}}
-    difference = [f"{row.difference:.3f}" + f" [{row.low:.3f}, {row.high:.3f}]" * pd.notna(row.low) for row in pairs.itertuples()]
+    ends = [f" [{low:.3f}, {high:.3f}]" if pd.notna(low) else "" for low, high in zip(pairs["low"], pairs["high"], strict=True)]
+    difference = [f"{mean:.3f}{interval}" for mean, interval in zip(pairs["difference"], ends, strict=True)]
     p = {name: ["" if pd.isna(p) else f"{p:.2g}" for p in pairs[column]] for name, column in (("p", "p"), ("p (Holm)", "p_holm"))}
     return pd.DataFrame({**named, "difference [95 % interval]": difference, **p, "splits": pairs["splits"]})
 

@@ -28,7 +28,7 @@ CIRCLE: dict[str, Any] = {"marker": "o", "markersize": 3.6, "markeredgecolor": "
 MARKS: dict[str, dict[str, Any]] = {
     f"Holm-adjusted p < {SIGNIFICANT}": {**CIRCLE, "markerfacecolor": "black"},
     f"Holm-adjusted p ≥ {SIGNIFICANT}": {**CIRCLE, "markerfacecolor": "white"},
-    "no test: every split differs by the same": {"marker": "x", "markersize": 3.6, "markeredgecolor": "black"},
+    "no test: every split differs by the same": {"marker": "x", "markersize": 3.6, "linestyle": "none"},  # and no interval
 }
 ROW_MM, MARGINS_MM = 4.2, 16.0
 TASKS_A_ROW = 2
@@ -58,7 +58,7 @@ def draw_panel(panel: Axes, rows: pd.DataFrame) -> None:
     panel.axvline(0, color="0.4", linewidth=0.8, zorder=1)
     for y, row in enumerate(rows.to_dict("records")):
         panel.plot([row["low"], row["high"]], [y, y], color="black", linewidth=0.9, solid_capstyle="butt")
-        panel.plot(row["difference"], y, **MARKS[mark_of(row["p_holm"])])
+        panel.plot(row["difference"], y, color="black", **MARKS[mark_of(row["p_holm"])])
     left, right = panel.get_xlim()
     left, right = max(left, -1), min(right, 1)  # of few splits, an interval can reach beyond what an AUC can differ
     panel.set_xlim(left, right)
@@ -67,7 +67,7 @@ def draw_panel(panel: Axes, rows: pd.DataFrame) -> None:
             panel.plot([end] * int(beyond.sum()), np.flatnonzero(beyond), arrow, color="black", markersize=3, clip_on=False)
     panel.xaxis.set_major_locator(MaxNLocator(5))
     panel.set_ylim(len(rows) - 0.5, -0.5)
-    panel.tick_params(axis="y", length=0)
+    panel.tick_params(axis="y", length=0, pad=5)  # beside an arrow
     panel.grid(axis="x", color="0.9", linewidth=0.5)
     panel.set_axisbelow(True)
 
@@ -98,10 +98,7 @@ def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
             panels[i].set_xlabel("difference of validation AUC")
         hide_unused(panels, len(tasks))
         used = [name for name in MARKS if name in {*list(MARKS)[:2], *map(mark_of, shown["p_holm"])}]
-        lines = ["none" if MARKS[name]["marker"] == "x" else "-" for name in used]  # where there is no test there is no interval
-        handles = [
-            Line2D([], [], color="black", linewidth=0.9, linestyle=line, **MARKS[name]) for line, name in zip(lines, used, strict=True)
-        ]
+        handles = [Line2D([], [], color="black", linewidth=0.9, **MARKS[name]) for name in used]
         legend_below(figure, handles, used, width_mm)
     return figure
 

@@ -85,7 +85,7 @@ def given_splits(table: Path, labelled: pd.DataFrame, group: str) -> pd.DataFram
     names = sorted(read.filter(regex=SPLIT), key=number_of)
     if len({number_of(name) for name in names}) < len(names):
         raise UserError(f"{table}: found the splits {', '.join(names)}, two of one number. Expected mccv1, mccv2, …: number them so.")
-    given = read.set_index("slide").loc[labelled["slide"], names].reset_index(drop=True)
+    given: pd.DataFrame = read.set_index("slide").loc[labelled["slide"], names].reset_index(drop=True)
     for name, sides in given.items():
         wrong = labelled["slide"][~sides.isin([TRAIN, VAL])]
         if len(wrong):
