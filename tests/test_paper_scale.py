@@ -15,7 +15,7 @@ def test_the_published_experiment_can_be_planned(tmp_path: Path) -> None:
     counts = {rule: int(count) for rule, count in jobs.items()}
     assert (counts["tissue"], counts["tiles"]) == (1024, 1024)
     assert (counts["schedule"], counts["pretrain"]) == (50, 25 + 50)
-    encoders = 7 + 7 + 2
+    encoders = 7 + 7 + 3
     assert (counts["features"], counts["gma"], counts["splits"]) == (64 * encoders, 6 * encoders, 6)
     assert (counts["quality_sample"], counts["quality"]) == (1, encoders + 2)
     assert seconds < 60

@@ -34,10 +34,10 @@ def test_the_published_runs_take_the_published_gpu_hours(config: Config) -> None
 
 def test_jobs_bytes_and_files_by_hand(config: Config) -> None:
     stages = by_name(config)
-    encoders = {"dino_vits16": 7, "mae_vitl16": 7, "tres50": 1, "res50": 1}
+    encoders = {"dino_vits16": 7, "mae_vitl16": 7, "tres50": 1, "res50": 1, "vits16": 1}
     assert [stages[name].jobs for name in ("tissue", "tiles", "schedule")] == [1024, 1024, 50]  # as tests/test_paper_scale.py counts
-    assert sum(stages[f"features {name}"].jobs for name in encoders) == 64 * 16
-    assert sum(stages[f"gma {name}"].jobs for name in encoders) == 6 * 16
+    assert sum(stages[f"features {name}"].jobs for name in encoders) == 64 * 17
+    assert sum(stages[f"gma {name}"].jobs for name in encoders) == 6 * 17
     assert stages["tiles"].tiles == pytest.approx(3.25e9)
     assert stages["tiles"].disk_b == pytest.approx(100e12 + 3.25e9 * (36 + 40))
     assert stages["tiles"].files == 3 * 423_563 + 2 * 1024  # tar, index and sidecar a slide; table and index a shard
