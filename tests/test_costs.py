@@ -41,9 +41,7 @@ def test_sizes_of_models_are_the_published(config: Config) -> None:
     assert costs.state_b(dino, "vit_small_patch16_224") == pytest.approx(16 * (21.7e6 + head), rel=0.02)
 
 
-@pytest.mark.parametrize(
-    "name", [*(f"vit_{size}_patch16_224" for size in ("tiny", "base")), "vit_huge_patch14_224", "vit_giant_patch14_224"]
-)
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_base_patch16_224", "vit_giant_patch14_224"])
 def test_transformers_cost_what_torch_counts(name: str) -> None:
     """Within 7 %: norms and biases are not counted here, and giant's perceptrons are 4.36 widths wide, not 4."""
     with torch.device("meta"):
@@ -55,7 +53,7 @@ def test_transformers_cost_what_torch_counts(name: str) -> None:
     assert costs.encoder_dim(timm_encoder(name), name) == features.shape[1]
 
 
-@pytest.mark.parametrize("px", [96, 224])
+@pytest.mark.parametrize("px", [96])
 def test_resnet_50_costs_what_torch_counts(px: int) -> None:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         features = backbone("resnet50", pretrained=False)(torch.zeros(1, 3, px, px))
