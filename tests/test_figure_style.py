@@ -54,8 +54,7 @@ def test_colours_are_told_apart(kind: str) -> None:
     assert min(np.linalg.norm(lab[i] - lab[j]) for i, j in combinations(range(len(COLOURS)), 2)) > 10  # 2.3 is just seen
 
 
-@pytest.mark.parametrize("a_row", [1, 2, 3, 4])
-@pytest.mark.parametrize("panels", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize(("panels", "a_row"), [(1, 1), (1, 3), (2, 3), (3, 3), (4, 3), (7, 3), (7, 2)])
 def test_a_grid_holds_its_panels_and_fits_the_page(panels: int, a_row: int) -> None:
     columns, rows, width_mm = panel_grid(panels, a_row)
     assert columns <= a_row
