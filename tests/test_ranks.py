@@ -59,11 +59,11 @@ def test_a_command_that_fails_says_its_status(task: Path) -> None:
 
 @pytest.mark.parametrize("end", [f"exit {STOPPED}", "kill -USR2 $$", "kill -TERM $$"])
 def test_one_that_was_stopped_waits_for_the_end_that_slurm_makes(end: str, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "SIGNAL_AHEAD_S", 0.3)
+    monkeypatch.setattr(ranks, "SIGNAL_AHEAD_S", 0.1)
     start = time.monotonic()
     with pytest.raises(subprocess.CalledProcessError):
         shell(end)()
-    assert time.monotonic() - start > 0.3
+    assert time.monotonic() - start > 0.1
 
 
 def requeue_on_signal(training: Ranks) -> "list[submitit.helpers.DelayedSubmission]":
@@ -79,7 +79,7 @@ def requeue_on_signal(training: Ranks) -> "list[submitit.helpers.DelayedSubmissi
 
 
 def test_the_command_saves_before_it_is_requeued(task: Path) -> None:
-    training = shell(f"trap 'sleep 0.2; echo all > saved; exit {STOPPED}' USR2; sleep 0.1; kill -USR2 $PPID; while :; do sleep 0.02; done")
+    training = shell(f"trap 'sleep 0.1; echo all > saved; exit {STOPPED}' USR2; sleep 0.1; kill -USR2 $PPID; while :; do sleep 0.02; done")
     submitted = requeue_on_signal(training)
     with pytest.raises(RequeuedError):
         training()
@@ -90,13 +90,13 @@ def test_the_command_saves_before_it_is_requeued(task: Path) -> None:
 def test_one_that_does_not_save_in_time_is_requeued_all_the_same(
     task: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ranks, "SAVE_S", 0.2)
+    monkeypatch.setattr(ranks, "SAVE_S", 0.1)
     training = shell("trap '' USR2; sleep 0.1; kill -USR2 $PPID; exec sleep 60")
     submitted = requeue_on_signal(training)
     with pytest.raises(RequeuedError):
         training()
     assert len(submitted) == 1
-    assert "Rank 0 did not save within 0.2 s; it goes on from the state before." in capfd.readouterr().err
+    assert "Rank 0 did not save within 0.1 s; it goes on from the state before." in capfd.readouterr().err
 
 
 def test_a_signal_before_the_command_began_or_after_it_ended(task: Path) -> None:
