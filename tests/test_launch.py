@@ -43,6 +43,20 @@ def test_a_rank_that_fails_stops_the_others(tmp_path: Path) -> None:
     assert time.monotonic() - start < 40  # rank 0 would have slept for a minute
 
 
+DEAF = """
+if [ $RANK = 0 ]; then trap '' TERM; touch deaf; exec sleep 60; fi
+until [ -e deaf ]; do sleep 0.02; done
+exit 3
+"""
+
+
+def test_a_rank_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    script = f"import sys; from microtome import launch; launch.PATIENCE_S = 1; sys.exit(launch.run_here(['bash', '-c', {DEAF!r}], 2))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 3
+    assert done.stderr == "Rank 0 did not end within 1 s of being asked to: killing it.\n"
+
+
 @pytest.mark.parametrize(("signal", "status"), [("USR2", 7), ("TERM", 143)])
 def test_signals_reach_the_ranks(tmp_path: Path, signal: str, status: int) -> None:
     process = launch(tmp_path, 1, "sleep")

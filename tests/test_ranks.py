@@ -11,7 +11,7 @@ import submitit
 
 from microtome import ranks
 from microtome.errors import STOPPED
-from microtome.ranks import Ranks, rank_environment
+from microtome.ranks import Ranks, rank_environment, stopped_note
 
 
 class RequeuedError(Exception):
@@ -42,12 +42,14 @@ def test_a_rank_finds_the_others(task: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("KEPT", "kept")
     stale = submitit.JobEnvironment().paths.result_pickle  # of the time before a requeue
     stale.write_text("")
+    stopped_note(stale).touch()
     shell('echo $RANK $WORLD_SIZE $LOCAL_RANK $MASTER_PORT "$MASTER_ADDR" $KEPT > found')()
     rank, world, local_rank, port, host, kept = (task / "found").read_text().split()
     assert (rank, world, local_rank, port) == ("1", "2", "1", "20007")
     assert host == submitit.JobEnvironment().hostnames[0]
     assert kept == "kept", "the rest of the environment"
     assert not stale.exists()
+    assert not stopped_note(stale).exists()
     assert rank_environment(0, 1, 0, "h", 7) == {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "h", "MASTER_PORT": "7"}
 
 
@@ -64,6 +66,7 @@ def test_one_that_was_stopped_waits_for_the_end_that_slurm_makes(end: str, task:
     with pytest.raises(subprocess.CalledProcessError):
         shell(end)()
     assert time.monotonic() - start > 0.1
+    assert (task / "4040007_1_result.stopped").exists()
 
 
 def requeue_on_signal(training: Ranks) -> "list[submitit.helpers.DelayedSubmission]":

@@ -45,6 +45,8 @@ def test_the_job_asks_for_its_place(slurm: Path) -> None:
     assert asked >= {"--nodes=2", "--ntasks-per-node=3", "--gres=gpu:4", "--cpus-per-task=5", "--mem=6000M", "--time=70"}
     assert asked >= {"--partition=long", "--account=lab", "--requeue", "--open-mode=append", "--signal=USR2@120"}
     assert asked >= {f"--comment={slurm}/jobs", "--job-name=microtome-pretrain"}
+    (srun,) = (line.split() for line in (slurm / "jobs/42_submission.sh").read_text().splitlines() if line.startswith("srun "))
+    assert srun.index("--cpus-per-task=5") < next(number for number, word in enumerate(srun) if "python" in word)
     submit(["train"], Placement(1, 1, 0, 1, 100, 1, "", ""), slurm / "jobs")
     plain = (slurm / "jobs/42_submission.sh").read_text()
     assert not any(word in plain for word in ("--gres", "--partition", "--account"))
@@ -112,3 +114,18 @@ def test_a_second_launcher_takes_over_and_the_first_leaves_the_job_alone(slurm: 
     with pytest.raises(SystemExit, match=r"^Another launcher follows Slurm job 7 now\.$"):
         wait_for("7", slurm / "jobs", 6, "host 1")
     assert not (slurm / "cancelled").exists()
+
+
+def test_a_launcher_that_is_stopped_lets_its_job_save_before_it_ends_it(slurm: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    jobs = slurm / "jobs"
+    command("sbatch", "echo Submitted batch job 7")
+    command(
+        "squeue", f"""case "$*" in *--jobs*) [ -f cancelled ] && grep -q ^7 cancelled || echo 'RUNNING|None'; kill {os.getpid()};; esac"""
+    )
+    command("scancel", f'[ "$1" = 7 ] && ls {jobs} > there; touch {jobs}/7_0_result.stopped; echo "$@" >> cancelled')
+    with pytest.raises(SystemExit, match=r"Stopped by signal 15\."):
+        run_on_slurm(["train"], PLACE, jobs)
+    assert (slurm / "cancelled").read_text() == "--signal=TERM 7\n7\n"
+    assert "7_0_result.stopped" in (slurm / "there").read_text()
+    assert "Waiting for Slurm job 7 to save, 80 s at most.\nEnding Slurm job 7" in capfd.readouterr().err
+    assert not (jobs / "job.txt").exists()

@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from microtome.errors import StoppedError, UserError
+
 T = TypeVar("T")
 
 
@@ -23,20 +25,36 @@ class Processes:
 
 @contextmanager
 def processes() -> Iterator[Processes]:
-    """Join the group (nccl on GPUs, gloo on CPUs) and leave it at the end. A GPU a process, the LOCAL_RANK-th of the machine."""
+    """Join the group (nccl on GPUs, gloo on CPUs) and leave it at the end. A GPU a process, the LOCAL_RANK-th of the machine.
+
+    A process that fails does not leave it: nccl's group is left by all together, and the others may be waiting for this one.
+
+    Raises:
+        UserError: there are more processes on this machine than GPUs.
+    """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        local_rank, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if local_rank >= gpus:
+            raise UserError(
+                f"Expected a GPU for each process of this machine, found {gpus} for process {local_rank + 1}. Set `processes` of "
+                "`pretrain` in the profile to the GPUs that a job sees (on Slurm `gpus`; CUDA_VISIBLE_DEVICES hides some)."
+            )
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
     if world > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", device_id=device if device.type == "cuda" else None)
+    stopped = None
     try:
         yield Processes(rank, world, device)
-    finally:
-        if world > 1:
-            dist.destroy_process_group()
+    except StoppedError as error:  # in all of them, after the same step
+        stopped = error
+    if world > 1:
+        dist.destroy_process_group()
+    if stopped:
+        raise stopped
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,11 @@ import time
 from pathlib import Path
 
 from microtome.command_line import run
+from microtome.orphans import STOPS
 from microtome.ranks import rank_environment
 from microtome.slurm_launch import Placement, run_on_slurm
+
+PATIENCE_S = 90.0  # for ranks to end once one of them has
 
 
 def run_here(command: list[str], processes: int) -> int:
@@ -22,21 +25,35 @@ def run_here(command: list[str], processes: int) -> int:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environments = [rank_environment(rank, processes, rank, "127.0.0.1", port) for rank in range(processes)]
-    ranks = [subprocess.Popen(command, env={**os.environ, **environment}) for environment in environments]
+    ranks: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, _: object) -> None:
         for rank in ranks:
             rank.send_signal(number)
 
-    for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+    for stop in STOPS:
         signal.signal(stop, pass_on)
+    for environment in environments:
+        ranks.append(subprocess.Popen(command, env={**os.environ, **environment}))  # a signal that comes meanwhile finds those before
     while (statuses := [rank.poll() for rank in ranks]).count(None) and not any(statuses):
         time.sleep(0.1)
     failed = next((status for status in statuses if status), 0)
+    end(ranks)
+    return failed
+
+
+def end(ranks: "list[subprocess.Popen[bytes]]") -> None:
+    """Stop those that still run, which may be saving; kill one that waits for ever for another."""
     for rank in ranks:
         rank.terminate()
-        rank.wait()
-    return failed
+    last = time.monotonic() + PATIENCE_S
+    for number, rank in enumerate(ranks):
+        try:
+            rank.wait(max(0, last - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            print(f"Rank {number} did not end within {PATIENCE_S:.0f} s of being asked to: killing it.", file=sys.stderr, flush=True)
+            rank.kill()
+            rank.wait()
 
 
 def launch(

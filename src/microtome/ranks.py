@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import submitit
 
@@ -27,7 +28,9 @@ class Ranks:
     def __call__(self) -> None:
         """Run to the end; raises CalledProcessError with the command's status."""
         task = submitit.JobEnvironment()
-        task.paths.result_pickle.unlink(missing_ok=True)  # of the time before a requeue
+        result, stopped = task.paths.result_pickle, stopped_note(task.paths.result_pickle)
+        for path in (result, stopped):
+            path.unlink(missing_ok=True)  # of the time before a requeue
         port = 20000 + int(task.job_id.split("_")[0]) % 20000
         rank = rank_environment(task.global_rank, task.num_tasks, task.local_rank, task.hostnames[0], port)
         global _CHILD
@@ -35,6 +38,7 @@ class Ranks:
         os.waitid(os.P_PID, _CHILD.pid, os.WEXITED | os.WNOWAIT)  # not Popen.wait, whose lock `checkpoint` could not get inside of it
         status = _CHILD.wait()
         if status in (STOPPED, -signal.SIGUSR2, -signal.SIGTERM):
+            stopped.touch()
             time.sleep(SIGNAL_AHEAD_S)  # no failure: rank 0 has the job requeued, and Slurm ends this process
         if status:
             raise subprocess.CalledProcessError(status, self.command)
@@ -51,6 +55,11 @@ class Ranks:
                         break
                     time.sleep(0.1)
         return submitit.helpers.DelayedSubmission(Ranks(self.command))
+
+
+def stopped_note(result: Path) -> Path:
+    """The file that says that a rank was stopped and will save no more, beside that of its result."""
+    return result.with_suffix(".stopped")
 
 
 _CHILD: "subprocess.Popen[bytes] | None" = None  # of this task; not part of Ranks, which is pickled

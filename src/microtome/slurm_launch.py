@@ -20,8 +20,8 @@ import submitit
 from microtome.atomic import write_text
 from microtome.errors import UserError
 from microtome.patience import GaveUpError, Patience
-from microtome.ranks import SIGNAL_AHEAD_S, Ranks
-from microtome.slurm_queue import ALIVE, end, state, submitted_from
+from microtome.ranks import SAVE_S, SIGNAL_AHEAD_S, Ranks, stopped_note
+from microtome.slurm_queue import ALIVE, ask_to_stop, end, state, submitted_from
 
 POLL_S = 2.0  # between looks for results and for more of the log
 ASK_S = 10.0  # between questions to the controller, which many users ask
@@ -62,6 +62,7 @@ def submit(command: list[str], place: Placement, folder: Path) -> str:
         slurm_partition=place.partition or None,
         slurm_comment=str(folder),
         slurm_signal_delay_s=SIGNAL_AHEAD_S,
+        slurm_srun_args=[f"--cpus-per-task={place.cpus}"],  # Slurm 22.05 to 23.02: srun does not take it from the job
         slurm_additional_parameters=extra,
     )
     try:
@@ -127,7 +128,9 @@ def find(folder: Path) -> str:
 
 
 def run_on_slurm(command: list[str], place: Placement, folder: Path) -> None:
-    """Submit, or find the job that a killed launcher left, and wait for it; a launcher that is stopped or fails cancels its job."""
+    """Submit, or find the job that a killed launcher left, and wait for it; a launcher that is stopped (after its job has saved) or fails
+    cancels its job.
+    """
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda number, _: sys.exit(f"Stopped by signal {number}."))
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,17 +145,28 @@ def run_on_slurm(command: list[str], place: Placement, folder: Path) -> None:
         wait_for(job, folder, place.nodes * place.processes, owner)
     except GaveUpError:
         raise
-    except (SystemExit, UserError):
+    except (SystemExit, UserError) as error:
         if read_note(folder)[1] in ("", owner):
-            give_up(job)
+            give_up(job, folder, may_save=isinstance(error, SystemExit))
             (folder / "job.txt").unlink(missing_ok=True)
         raise
     (folder / "job.txt").unlink(missing_ok=True)
 
 
-def give_up(job: str) -> None:
+def give_up(job: str, folder: Path, may_save: bool) -> None:
     """End the job, and return when it writes no more; further signals do not disturb that."""
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_IGN)
+    if may_save and state(job)[0] == "RUNNING":
+        let_save(job, folder)
     print(f"Ending Slurm job {job}, and waiting until it is gone.", file=sys.stderr, flush=True)
     end([job])
+
+
+def let_save(job: str, folder: Path) -> None:
+    """Ask the ranks to save and stop, and wait for rank 0. `scancel` alone would end srun, too, which kills its ranks at once."""
+    print(f"Waiting for Slurm job {job} to save, {SAVE_S} s at most.", file=sys.stderr, flush=True)
+    saved, last = stopped_note(folder / f"{job}_0_result.pkl"), time.monotonic() + SAVE_S
+    ask_to_stop(job)
+    while not saved.exists() and state(job)[0] == "RUNNING" and time.monotonic() < last:
+        time.sleep(POLL_S)

@@ -71,9 +71,14 @@ def end(jobs: list[str]) -> None:
         time.sleep(POLL_S)
 
 
-def _cancel(jobs: list[str]) -> bool:
+def ask_to_stop(job: str) -> None:
+    """Send SIGTERM to the processes that srun started for a job, and to nothing else of it."""
+    _cancel(["--signal=TERM", job])
+
+
+def _cancel(words: list[str]) -> bool:
     """Whether Slurm took the request."""
     try:
-        return subprocess.run(["scancel", *jobs], check=False, timeout=ANSWER_S).returncode == 0
+        return subprocess.run(["scancel", *words], check=False, timeout=ANSWER_S).returncode == 0
     except subprocess.TimeoutExpired:
         return False

@@ -44,6 +44,8 @@ def interrupted(folder: Path, prepared: Path) -> None:
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     trial.at_work(), trial.running("pretrain")
     os.kill(run.process.pid, signal.SIGINT)
+    until(lambda: not trial.alive("tissue"), "the end of the tissue job")
+    trial.slow_s = 1  # pretraining's launcher waits until it has saved
     until(lambda: not trial.alive(), "an empty queue")
     assert run.end() == 1
     assert "Stopped by signal 15" in (folder / "logs/pretrain/mae_tiny/1.log").read_text()
