@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,23 +70,29 @@ def test_one_that_was_stopped_waits_for_the_end_that_slurm_makes(end: str, task:
     assert (task / "4040007_1_result.stopped").exists()
 
 
-def requeue_on_signal(training: Ranks) -> "list[submitit.helpers.DelayedSubmission]":
-    """Have SIGUSR2 to this process do what submitit does of it."""
+def signalled(training: Ranks) -> "list[submitit.helpers.DelayedSubmission]":
+    """Run it, and once its command has made the file `ready` send SIGUSR2, which does what submitit makes of it."""
     submitted: list[submitit.helpers.DelayedSubmission] = []
 
     def checkpoint(*_: object) -> None:
         submitted.append(training.checkpoint())
         raise RequeuedError
 
+    def send() -> None:
+        while ranks._CHILD is None or not Path("ready").exists():
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+
     signal.signal(signal.SIGUSR2, checkpoint)
+    threading.Thread(target=send, daemon=True).start()
+    with pytest.raises(RequeuedError):
+        training()
     return submitted
 
 
 def test_the_command_saves_before_it_is_requeued(task: Path) -> None:
-    training = shell(f"trap 'sleep 0.1; echo all > saved; exit {STOPPED}' USR2; sleep 0.1; kill -USR2 $PPID; while :; do sleep 0.02; done")
-    submitted = requeue_on_signal(training)
-    with pytest.raises(RequeuedError):
-        training()
+    training = shell(f"trap 'sleep 0.1; echo all > saved; exit {STOPPED}' USR2; touch ready; while :; do sleep 0.02; done")
+    submitted = signalled(training)
     assert (task / "saved").read_text() == "all\n"
     assert [again.function.command for again in submitted] == [training.command]
 
@@ -94,10 +101,8 @@ def test_one_that_does_not_save_in_time_is_requeued_all_the_same(
     task: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ranks, "SAVE_S", 0.1)
-    training = shell("trap '' USR2; sleep 0.1; kill -USR2 $PPID; exec sleep 60")
-    submitted = requeue_on_signal(training)
-    with pytest.raises(RequeuedError):
-        training()
+    training = shell("trap '' USR2; touch ready; exec sleep 60")
+    submitted = signalled(training)
     assert len(submitted) == 1
     assert "Rank 0 did not save within 0.1 s; it goes on from the state before." in capfd.readouterr().err
 
