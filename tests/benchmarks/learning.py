@@ -1,9 +1,10 @@
 """Does pretraining learn? k-NN and linear-probe accuracy of an encoder over its checkpoints, on real tiles, beside two nulls.
 
-    python -m tests.benchmarks.learning TILES FOLDER --algorithm dino --epochs 30
+    python -m tests.benchmarks.learning TILES FOLDER --recipe dino --epochs 30
 
 TILES holds images and `tiles.csv` (file, class, group). A third of the groups are held out: pretraining never sees them, and accuracy is
 that on them. The nulls are the same encoder at random weights, and the mean colour alone: a score means nothing without them.
+FOLDER/<pseudo-epoch>.png shows what the network makes of eight of the tiles held out.
 """
 
 import argparse
@@ -19,8 +20,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from microtome.algorithm import Tiles
 from microtome.checkpoint import load_state
 from microtome.collapse import probe_features
+from microtome.dino import DinoAlgorithm
+from microtome.figure_gallery import Column, dino_columns, draw, mae_columns
+from microtome.figure_style import save
+from microtome.mae import MaeAlgorithm
 from microtome.pretrain import build_algorithm, pretrain
 from microtome.settings import PretrainSettings
 from microtome.training_schedules import Length
@@ -39,7 +45,18 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warmup_epochs": 3,
     },
     "mae": {"crop_px": 96, "decoder_dim": 128, "decoder_depth": 2, "decoder_heads": 4, "lr_per_256": 0.008, "warmup_epochs": 3},
+    # From close by: a nucleus covers several patches, so that few steps are enough to learn what lies between those that are kept.
+    "mae_close": {
+        "crop_px": 128,
+        "crop_scale": (0.03, 0.08),
+        "decoder_dim": 128,
+        "decoder_depth": 4,
+        "decoder_heads": 4,
+        "lr_per_256": 0.008,
+        "warmup_epochs": 8,
+    },
 }
+SHOWN = 8  # tiles
 
 
 def read_tiles(folder: Path, px: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -64,10 +81,19 @@ def accuracies(features: np.ndarray, classes: np.ndarray, held_out: np.ndarray) 
     }
 
 
-def settings_of(algorithm: str, epochs: int, batch: int, model: str, precision: str = "fp32", **recipe: Any) -> PretrainSettings:
+def show(algorithm: DinoAlgorithm | MaeAlgorithm, images: np.ndarray, epoch: int, png: Path) -> None:
+    """The gallery of some of the images, evenly spread."""
+    some = torch.from_numpy(images[:: len(images) // SHOWN][:SHOWN].copy())
+    tiles = Tiles(some, np.arange(len(some)), epoch)
+    seen = dino_columns(algorithm, tiles) if isinstance(algorithm, DinoAlgorithm) else mae_columns(algorithm, tiles)
+    save(draw([Column("tile", [some.permute(0, 3, 1, 2) / 255]), *seen]), png.with_suffix(".pdf"), png)
+
+
+def settings_of(name: str, epochs: int, batch: int, model: str, precision: str = "fp32", **recipe: Any) -> PretrainSettings:
     """A run of `epochs` passes over the tiles; what RECIPES does not name is as published."""
+    algorithm = name.partition("_")[0]
     run = {"recipe": algorithm, "model": model, "init": "random", "global_batch": batch, "schedule_epochs": epochs, "precision": precision}
-    whole = {**CONFIG["recipes"][algorithm], **RECIPES[algorithm], **recipe}
+    whole = {**CONFIG["recipes"][algorithm], **RECIPES[name], **recipe}
     return PretrainSettings.model_validate({"seed": 0, "run": run, "recipe": whole})
 
 
@@ -89,6 +115,7 @@ def learn(
             probe_features(algorithm.encoder, piece, algorithm.crop_px, recipe.mean, recipe.std, algorithm.pooling) for piece in pieces
         ]
         rows.append({"epoch": epoch, "loss": loss, **accuracies(torch.cat(features).numpy(), classes, held_out)})
+        show(algorithm, images[held_out], epoch, folder / f"{epoch}.png")
         print(rows[-1], flush=True)
 
     print(rows[0], flush=True)
@@ -122,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiles", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--algorithm", choices=["dino", "mae"], default="dino")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="dino")
     parser.add_argument("--model", default="vit_tiny_patch16_224")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--every", type=int, default=5)
@@ -130,7 +157,7 @@ def main() -> None:
     parser.add_argument("--px", type=int, default=128)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if torch.cuda.is_available() else "fp32")
     chosen = parser.parse_args()
-    settings = settings_of(chosen.algorithm, chosen.epochs, chosen.batch, chosen.model, chosen.precision)
+    settings = settings_of(chosen.recipe, chosen.epochs, chosen.batch, chosen.model, chosen.precision)
     rows = learn(*read_tiles(chosen.tiles, chosen.px), settings, chosen.folder, chosen.every)
     with (chosen.folder / "learning.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
