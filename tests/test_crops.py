@@ -56,6 +56,13 @@ def test_crops_are_pillows(way: Callable[..., torch.Tensor], size_px: int) -> No
         assert difference.max() <= 8
 
 
+@pytest.mark.parametrize("way", [resized_crops, _by_matrices])
+def test_several_views_are_cut_one_after_the_other(way: Callable[..., torch.Tensor]) -> None:
+    images, order = photo(4, 128), [2, 0, 3, 1]
+    together = way(images, np.concatenate([BOXES, BOXES[order]]), np.concatenate([FLIPS, FLIPS[order]]), 48)
+    assert torch.equal(together, torch.cat([way(images, BOXES, FLIPS, 48), way(images, BOXES[order], FLIPS[order], 48)]))
+
+
 @pytest.mark.parametrize(("length", "to_px"), [(128, 96), (31, 96), (100, 33)])
 def test_the_matrix_is_torchs_kernel(length: int, to_px: int) -> None:
     start = (128 - length) // 2

@@ -81,6 +81,13 @@ def test_steps_are_those_of_plain_adamw(pieces: list[int]) -> None:
     assert torch.allclose(ours.network.bias, plain.network.bias, rtol=1e-5)
 
 
+def test_what_is_not_bf16_is_never_tf32() -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # as another use may have left them
+    train(algorithm(), [6], steps=1)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_a_probe_and_a_wish_to_stop_are_in_the_outcome() -> None:
     (outcome,) = train(algorithm(), [6], steps=1, stop=True, probe=lambda: {"rankme": torch.tensor(2.5)})
     assert outcome.stop

@@ -79,7 +79,6 @@ def gradients(network: nn.Module) -> list[torch.Tensor]:
     return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
 
 
-def global_norm(norms: list[torch.Tensor]) -> torch.Tensor:
-    """The norm of all tensors together from the norm of each."""
-    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    return norm
+def norms_of(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """The L2 norm of each tensor, [tensors]: that of these norms is that of all tensors together."""
+    return torch.stack(list(torch._foreach_norm(tensors)))

@@ -99,10 +99,9 @@ def views(
     Returns:
         float32 [v * n, 3, size_px, size_px].
     """
-    drawn = [draw(view, number, images.shape[1], seed, pseudo_epoch, positions) for number, view in of_one_size]
-    size_px = of_one_size[0][1].size_px
-    cut = torch.cat([crops.resized_crops(images, one.boxes, one.flip, size_px) for one in drawn])
-    return normalise(recolour(cut.div_(255), together(drawn)), mean, std)
+    drawn = together([draw(view, number, images.shape[1], seed, pseudo_epoch, positions) for number, view in of_one_size])
+    cut = crops.resized_crops(images, drawn.boxes, drawn.flip, of_one_size[0][1].size_px)
+    return normalise(recolour(cut.div_(255), drawn), mean, std)
 
 
 def normalise(images: torch.Tensor, mean: Rgb, std: Rgb) -> torch.Tensor:

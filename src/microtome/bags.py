@@ -17,7 +17,7 @@ from torch import Tensor
 
 from microtome.errors import UserError
 from microtome.feature_store import read_features
-from microtome.memory import free_device_b, free_host_b
+from microtome.memory import free_device_b, free_host_b, pinned
 from microtome.progress import progress
 
 HOST_SHARE = 0.6  # of the machine's free memory may go to features; what it does beside needs the rest
@@ -116,7 +116,7 @@ def on_device(bags: Bags, groups: Iterable[Sequence[int]], rows: int, device: to
         with torch.cuda.stream(side):
             side.wait_event(used[number % 2])
             for slide, one in zip(group, tiles, strict=True):
-                one.copy_(_pinned(bags.stored(slide)), non_blocking=True)
+                one.copy_(pinned(bags.stored(slide), device), non_blocking=True)
         current.wait_stream(side)
         yield tiles
         used[number % 2] = current.record_event()
@@ -126,11 +126,6 @@ def on_device(bags: Bags, groups: Iterable[Sequence[int]], rows: int, device: to
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     """The one that copies: the allocator does not share memory between streams."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-
-def _pinned(tiles: Tensor) -> Tensor:
-    """In memory from which a GPU copies by itself."""
-    return tiles if tiles.is_pinned() else tiles.pin_memory()
 
 
 def _pin(features: Tensor) -> None:

@@ -31,19 +31,19 @@ def random_boxes(uniforms: NDArray[np.float32], tile_px: int, scale: tuple[float
 
 
 def resized_crops(images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[np.bool_], size_px: int) -> torch.Tensor:
-    """Cut a box from each image, resize it (bicubic, antialiased) and flip it left to right where `flip` says so.
+    """Cut v boxes from each image, resize them (bicubic, antialiased) and flip them left to right where `flip` says so.
 
     On a CPU torch's own uint8 kernel takes image after image; elsewhere two batched matrix products do all at once. Both are
     Pillow's resizing but for a few pixels in a thousand, where rounding between the passes differs by some grey levels.
 
     Args:
         images: uint8 [n, H, W, 3].
-        boxes: [n, 4].
-        flip: [n].
+        boxes: [v * n, 4], those of all images' first views before the second ones.
+        flip: [v * n].
         size_px: side of the result.
 
     Returns:
-        float32 [n, 3, size_px, size_px] of whole grey levels in 0..255.
+        float32 [v * n, 3, size_px, size_px] of whole grey levels in 0..255.
     """
     if images.device.type == "cpu":
         return _one_by_one(images, boxes, flip, size_px)
@@ -51,24 +51,27 @@ def resized_crops(images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[
 
 
 def _one_by_one(images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[np.bool_], size_px: int) -> torch.Tensor:
-    resized = torch.empty(len(images), 3, size_px, size_px, dtype=torch.uint8)
-    for image, (top, left, height, width), flipped, out in zip(images, boxes.tolist(), flip.tolist(), resized, strict=True):
-        box = image[top : top + height, left : left + width].permute(2, 0, 1)[None]
+    resized = torch.empty(len(boxes), 3, size_px, size_px, dtype=torch.uint8)
+    for number, ((top, left, height, width), flipped, out) in enumerate(zip(boxes.tolist(), flip.tolist(), resized, strict=True)):
+        box = images[number % len(images), top : top + height, left : left + width].permute(2, 0, 1)[None]
         crop = F.interpolate(box, size=(size_px, size_px), mode="bicubic", antialias=True)[0]
         out.copy_(crop.flip(2) if flipped else crop)
     return resized.float()
 
 
 def _by_matrices(images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[np.bool_], size_px: int) -> torch.Tensor:
-    top, left, height, width = torch.from_numpy(boxes.astype(np.float32)).to(images.device, non_blocking=True).T
+    places = torch.from_numpy(boxes.astype(np.float32)).to(images.device, non_blocking=True)
     flipped = torch.from_numpy(flip).to(images.device, non_blocking=True)
     n, rows, columns, _ = images.shape
-    down = resize_matrix(top, height, rows, size_px)
-    across = resize_matrix(left, width, columns, size_px)
-    across = torch.where(flipped[:, None, None], across.flip(1), across)
     sideways = images.permute(0, 2, 1, 3).reshape(n, columns, rows * 3).float()
-    stretched = torch.bmm(across, sideways).clamp_(0, 255).round_().view(n, size_px, rows, 3)  # Pillow, too, rounds between the passes
-    return torch.einsum("nvhc,nuh->ncuv", stretched, down).clamp_(0, 255).round_()
+    views = []
+    for (top, left, height, width), mirror in zip(places.view(-1, n, 4).mT, flipped.view(-1, n, 1, 1), strict=True):
+        down = resize_matrix(top, height, rows, size_px)
+        across = resize_matrix(left, width, columns, size_px)
+        across = torch.where(mirror, across.flip(1), across)
+        stretched = torch.bmm(across, sideways).clamp_(0, 255).round_().view(n, size_px, rows, 3)  # Pillow, too, rounds between the passes
+        views.append(torch.einsum("nvhc,nuh->ncuv", stretched, down).clamp_(0, 255).round_())
+    return torch.cat(views)
 
 
 def resize_matrix(start: torch.Tensor, length: torch.Tensor, from_px: int, to_px: int) -> torch.Tensor:

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from microtome import vit
-from microtome.algorithm import Tiles, global_norm, gradients
+from microtome.algorithm import Tiles, gradients, norms_of
 from microtome.augment import View, views
+from microtome.memory import pinned
 from microtome.randomness import Stream, uniforms
 from microtome.recipes import Mae, RunRecipe
 from microtome.training_schedules import Length, Rates, mae_rates
@@ -97,7 +98,8 @@ class MaeAlgorithm(nn.Module):
         where = (self.seed, tiles.pseudo_epoch, tiles.positions)
         images = views(tiles.images, [(0, self.view)], *where, self.recipe.mean, self.recipe.std)
         noise = uniforms(self.seed, Stream.MASK, tiles.pseudo_epoch, tiles.positions, self.patches)
-        return Prepared(images, torch.from_numpy(noise.argsort(axis=1, kind="stable")).to(images.device, non_blocking=True))
+        order = pinned(torch.from_numpy(noise.argsort(axis=1, kind="stable")), images.device)
+        return Prepared(images, order.to(images.device, non_blocking=True))
 
     def loss(self, network: nn.Module, prepared: Prepared, rates: Rates) -> torch.Tensor:
         """The mean squared error of the removed patches."""
@@ -109,7 +111,8 @@ class MaeAlgorithm(nn.Module):
 
     def before_update(self, step: int) -> torch.Tensor:
         """Nothing is clipped."""
-        return global_norm(list(torch._foreach_norm(gradients(self.network))))
+        norm: torch.Tensor = torch.linalg.vector_norm(norms_of(gradients(self.network)))
+        return norm
 
     def after_update(self, rates: Rates, global_batch: int) -> dict[str, torch.Tensor]:
         """There is no teacher."""

@@ -1,4 +1,4 @@
-"""How much memory is free: of this machine, within what its job may use, and of a GPU. All in bytes."""
+"""How much memory is free, in bytes: of this machine, within what its job may use, and of a GPU; and where a GPU copies from."""
 
 from pathlib import Path
 
@@ -39,3 +39,8 @@ def _held(folder: Path, used: str) -> int:
 def free_device_b(device: torch.device) -> int:
     """What a GPU has free."""
     return int(torch.cuda.mem_get_info(device)[0])
+
+
+def pinned(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values of the host where `device` can copy them from by itself, so that nothing waits: for a GPU, in pinned memory."""
+    return values if device.type == "cpu" or values.is_pinned() else values.pin_memory()

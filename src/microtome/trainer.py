@@ -49,6 +49,7 @@ class Trainer:
 
     def __init__(self, algorithm: Algorithm, processes: Processes, precision: str, global_batch: int, compiled: bool) -> None:
         self.algorithm, self.processes, self.global_batch = algorithm, processes, global_batch
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # what is not bf16 is float32, not TF32
         device = processes.device
         if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
             raise UserError(f"precision: found bf16, but {torch.cuda.get_device_name(device)} has none. Choose fp32.")
