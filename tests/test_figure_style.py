@@ -37,7 +37,8 @@ BLIND = {  # Machado et al. 2009, severity 1: linear RGB as it is seen
 def test_twenty_eight_encoders_look_different_and_a_runs_checkpoints_alike() -> None:
     encoders = [f"e{i}" for i in range(len(COLOURS) * len(LINES))]
     found = looks([f"{encoder}@{epoch}" for encoder in encoders for epoch in (1, 25)])
-    assert len(set(found.values())) == 28
+    assert len({(look.colour, look.line) for look in found.values()}) == 28  # curves
+    assert len({(look.colour, look.marker) for look in found.values()}) == 28  # points
     assert all(found[f"{encoder}@1"] == found[f"{encoder}@25"] for encoder in encoders)
     assert found["e0@1"] == looks(["e0"])["e0"]
     more = looks([*encoders, "one more"])
