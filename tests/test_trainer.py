@@ -1,5 +1,7 @@
 """A step of training against plain AdamW written out: micro-batches, rates, weight decay, and the numbers that come out of it."""
 
+import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,11 @@ from torch import nn
 
 from microtome.algorithm import Tiles
 from microtome.distributed import Processes
+from microtome.pretrain import build_algorithm
+from microtome.settings import PretrainSettings
 from microtome.trainer import NotFiniteError, Outcome, Trainer
 from microtome.training_schedules import Rates
+from tests.training import LENGTH, photo, small_settings
 
 BATCH, STEPS = 6, 4
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -109,3 +114,115 @@ def test_bf16_computes_coarsely_and_keeps_weights_whole() -> None:
     assert coarse.network.weight.dtype == torch.float32
     assert found[0].values["loss"] == pytest.approx(exact[0].values["loss"], rel=0.02)
     assert found[0].values["loss"] != exact[0].values["loss"]
+
+
+# The published loops, written anew: schedules, loss, clipping, AdamW (Loshchilov & Hutter 2019), teacher and centre, a tensor at a time.
+
+TILES, PARITY_STEPS = 8, 5
+LOUD = {"lr_per_256": 0.05, "weight_decay": 0.5}  # so that a wrong rate or group is seen in five steps
+
+
+def trained_by(settings: PretrainSettings) -> tuple[Any, list[Any], Any]:
+    """The algorithm as it was, what each step prepared of its tiles, and the algorithm after the trainer's steps, each of 3 + 5 tiles."""
+    before, after = (build_algorithm(settings, LENGTH) for _ in range(2))
+    trainer, images = Trainer(after, ALONE, "fp32", TILES, compiled=False), photo(TILES, 48)
+    whole = []
+    for step in range(PARITY_STEPS):
+        places = np.arange(step * TILES, (step + 1) * TILES)
+        whole.append(before.prepare(Tiles(images, places, 1)))
+        for some in (slice(0, 3), slice(3, TILES)):
+            trainer.accumulate(Tiles(images[some], places[some], 1), step, last=some.stop == TILES)
+        trainer.update(step, stop=False, probe=None)
+    return before, whole, after
+
+
+class PlainAdamW:
+    """Weights of two and more dimensions decay; a parameter without a gradient is left alone."""
+
+    def __init__(self, network: nn.Module, betas: tuple[float, float]) -> None:
+        self.parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+        self.moments = {name: [torch.zeros_like(parameter), torch.zeros_like(parameter), 0] for name, parameter in self.parameters.items()}
+        self.betas = betas
+
+    @torch.no_grad()
+    def step(self, lr: float, weight_decay: float) -> None:
+        for name, parameter in self.parameters.items():
+            if parameter.grad is None:
+                continue
+            mean, square, steps = self.moments[name]
+            mean = self.betas[0] * mean + (1 - self.betas[0]) * parameter.grad
+            square = self.betas[1] * square + (1 - self.betas[1]) * parameter.grad**2
+            self.moments[name] = [mean, square, steps + 1]
+            unbiased = [moment / (1 - beta ** (steps + 1)) for moment, beta in zip((mean, square), self.betas, strict=True)]
+            decay = 0.0 if name.endswith(".bias") or parameter.ndim == 1 else weight_decay
+            parameter.copy_(parameter * (1 - lr * decay) - lr * unbiased[0] / (unbiased[1].sqrt() + 1e-8))
+            parameter.grad = None
+
+
+def plain_cosine(start: float, end: float, warmup: int = 0) -> np.ndarray:
+    """All values of a schedule of 16 steps, as the official DINO tabulates them."""
+    rest = np.arange(LENGTH.steps - warmup)
+    falling = end + 0.5 * (start - end) * (1 + np.cos(np.pi * rest / len(rest)))
+    return np.concatenate([np.linspace(0, start, warmup), falling])
+
+
+def assert_close(ours: nn.Module, plain: nn.Module) -> None:
+    for (name, one), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        if name.endswith("qkv.bias"):  # a key's bias changes no attention: its gradient is rounding alone, which AdamW blows up
+            one, other = (torch.cat(part.chunk(3)[::2]) for part in (one, other))
+        assert torch.allclose(one, other, rtol=0, atol=1e-5), (name, float((one - other).abs().max()))
+
+
+def test_dino_is_the_published_loop() -> None:
+    settings = small_settings("dino", **LOUD, weight_decay_end=1.0, clip_grad=0.02, momentum_teacher=0.8)
+    recipe: Any = settings.recipe
+    before, whole, after = trained_by(settings)
+    student, teacher, centre = before.network, copy.deepcopy(before.network), torch.zeros(recipe.out_dim)
+    adamw = PlainAdamW(student, (0.9, 0.999))
+    lrs = plain_cosine(recipe.lr_per_256 * TILES / 256, recipe.min_lr, warmup=2)
+    decays, momenta = plain_cosine(0.5, 1.0), plain_cosine(0.8, 1.0)
+    clipped = set()
+    for step, prepared in enumerate(whole):
+        with torch.no_grad():
+            seen = teacher(prepared.crops[:1], [None]).chunk(2)
+        outputs = student(prepared.crops, prepared.drop_path).chunk(2 + recipe.local_crops)
+        targets = [torch.softmax((view - centre) / 0.04, dim=1) for view in seen]
+        pairs = [(t, s) for t in range(2) for s in range(len(outputs)) if s != t]
+        losses = [torch.sum(-targets[t] * torch.log_softmax(outputs[s] / 0.1, dim=1), dim=1).mean() for t, s in pairs]
+        (sum(losses) / len(pairs)).backward()  # type: ignore[union-attr]
+        for name, parameter in student.named_parameters():
+            if parameter.grad is not None:
+                factor = 0.02 / (parameter.grad.norm() + 1e-6)
+                clipped.add(bool(factor < 1))
+                parameter.grad *= min(1.0, float(factor))
+            if "last_layer" in name and step < 2:  # frozen for half a pseudo-epoch
+                parameter.grad = None
+        adamw.step(lrs[step], decays[step])
+        with torch.no_grad():
+            for follower, parameter in zip(teacher.parameters(), student.parameters(), strict=True):
+                follower.copy_(momenta[step] * follower + (1 - momenta[step]) * parameter)
+            centre = 0.9 * centre + 0.1 * torch.cat(seen).mean(dim=0)
+    assert clipped == {True, False}
+    assert_close(after.network, student)
+    assert_close(after.teacher, teacher)
+    assert torch.allclose(after.center, centre, rtol=0, atol=1e-5)
+
+
+def test_mae_is_the_published_loop() -> None:
+    settings = small_settings("mae", **LOUD, min_lr=1e-4)
+    before, whole, after = trained_by(settings)
+    recipe, network = before.recipe, before.network
+    adamw, peak = PlainAdamW(network, (0.9, 0.95)), recipe.lr_per_256 * TILES / 256
+    for step, prepared in enumerate(whole):
+        epoch = step / 4
+        falling = 1e-4 + (peak - 1e-4) * 0.5 * (1 + math.cos(math.pi * (epoch - 0.5) / (4 - 0.5)))
+        predicted = network(prepared.images, prepared.order, 2)  # of four patches
+        errors = []
+        for image, order, guess in zip(prepared.images, prepared.order, predicted, strict=True):
+            for patch in order[2:].tolist():
+                top, left = 16 * (patch // 2), 16 * (patch % 2)
+                pixels = image[:, top : top + 16, left : left + 16].permute(1, 2, 0).flatten()
+                errors.append(((guess[patch] - (pixels - pixels.mean()) / (pixels.var() + 1e-6).sqrt()) ** 2).mean())
+        (sum(errors) / len(errors)).backward()  # type: ignore[union-attr]
+        adamw.step(peak * epoch / 0.5 if epoch < 0.5 else falling, 0.5)
+    assert_close(after.network, network)
