@@ -41,7 +41,7 @@ def test_sizes_of_models_are_the_published(config: Config) -> None:
     assert costs.state_b(dino, "vit_small_patch16_224") == pytest.approx(16 * (21.7e6 + head), rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_base_patch16_224", "vit_giant_patch14_224"])
+@pytest.mark.parametrize("name", [f"vit_{size}_224" for size in ("tiny_patch16", "base_patch16", "huge_patch14", "giant_patch14")])
 def test_transformers_cost_what_torch_counts(name: str) -> None:
     """Within 7 %: norms and biases are not counted here, and giant's perceptrons are 4.36 widths wide, not 4."""
     with torch.device("meta"):
