@@ -2,9 +2,11 @@
 [dino_augment_cpu], [mae_augment_cpu]: the batched augmentation, beside the plain transforms; [dino_step], [mae_step]: a training step,
 beside the bare arithmetic in it (forward and backward of the student, forward of the teacher, without loss, optimizer and average);
 [dino_end_to_end], [mae_end_to_end]: training from the tile store, beside the plain recipe with the same model and as many workers, with
-the rates of the parts: the lowest is what bounds it.
+the rates of the parts (read and decode: of all workers; augment and step: of the device) and what bounds it: the workers or the device.
 
-Times but the last are of one core's CPU. Tiles are drawn: 256 px, JPEG of quality 80, 4:2:0. Where there is a GPU, it takes the steps.
+`matrix_share` is the floating-point operations of the bare arithmetic at the rate measured, over those of a plain matrix product of the
+same dtype, measured too (`matrix_tflops`). Times but end to end are of one core's CPU. Tiles are drawn: 256 px, JPEG of quality 80, 4:2:0.
+Where there is a GPU, it takes the steps, in bf16, end to end compiled.
 """
 
 import io
@@ -19,7 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from microtome.algorithm import Tiles
 from microtome.dino import DinoAlgorithm
@@ -29,7 +33,9 @@ from microtome.loader import steps_in, tile_batches
 from microtome.mae import MaeAlgorithm
 from microtome.mae import Prepared as PreparedMae
 from microtome.pretrain import build_algorithm
+from microtome.schedule_file import Schedule
 from microtome.settings import PretrainSettings
+from microtome.tile_files import TileFiles, decode_into
 from microtome.trainer import Trainer
 from microtome.training_schedules import Length
 from tests.benchmarks.bench_loader import drawn_jpeg, scheduled, write_tars
@@ -43,7 +49,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 STEP_TILES, STEPS = (256, 40) if DEVICE.type == "cuda" else (4, 2)
 WORKERS = max(1, (os.cpu_count() or 1) - 1)
+SHARED = {"workers": ("read", "decode"), "device": ("augment", "step")}  # who does two parts one after the other
 PRECISION = "bf16" if DEVICE.type == "cuda" else "fp32"
+MATRIX = 8192 if DEVICE.type == "cuda" else 1024  # rows and columns of the product whose rate stands for the peak
 
 
 def main() -> list[dict[str, Any]]:
@@ -150,7 +158,8 @@ def step_row(algorithm: str, images: torch.Tensor) -> dict[str, Any]:
         ours.append(device_s(lambda: train(trainer, tiles)))
         bare.append(device_s(lambda: arithmetic(trained, prepared)))
     ours_s, bare_s = min(ours[1:]), min(bare[1:])
-    return row(f"{algorithm}_step", round(ours_s, 3), "s", round(bare_s, 3), round(bare_s / ours_s, 3), 1, tiles=n, device=DEVICE.type)
+    notes = {"tiles": n, "device": DEVICE.type, **matrix_notes(trained, prepared, n, n / ours_s)}
+    return row(f"{algorithm}_step", round(ours_s, 3), "s", round(bare_s, 3), round(bare_s / ours_s, 3), 1, **notes)
 
 
 def arithmetic(trained: Any, prepared: Any) -> None:
@@ -164,6 +173,20 @@ def arithmetic(trained: Any, prepared: Any) -> None:
             outputs = trained.network(prepared.images, prepared.order, trained.kept)
         outputs.backward(torch.ones_like(outputs))
     trained.network.zero_grad(set_to_none=True)
+
+
+def matrix_notes(trained: Any, prepared: Any, n: int, tiles_per_s: float) -> dict[str, float]:
+    """What a tile's arithmetic is, and its share, at a rate, of what the device does in matrix products alone."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # a CPU's fused attention is not counted
+        arithmetic(trained, prepared)
+    matrix = torch.randn(MATRIX, MATRIX, device=DEVICE, dtype=torch.bfloat16 if PRECISION == "bf16" else torch.float32)
+    peak = 2 * MATRIX**3 / min(device_s(lambda: matrix @ matrix) for _ in range(10))
+    flop = counter.get_total_flops() / n
+    return {
+        "gflop_a_tile": round(flop / 1e9, 1),
+        "matrix_tflops": round(peak / 1e12, 3),
+        "matrix_share": round(flop * tiles_per_s / peak, 3),
+    }
 
 
 class PlainTiles(Dataset[Any]):
@@ -183,23 +206,33 @@ def end_to_end_row(algorithm: str, plain: Callable[[Image.Image], Any], folder: 
     """Training from a schedule, and with the plain transforms in as many workers; and the rates of our parts, one after the other."""
     n = STEP_TILES
     trained = build(algorithm).to(DEVICE)
-    trainer = Trainer(trained, Processes(0, 1, DEVICE), PRECISION, n, compiled=False)
+    trainer = Trainer(trained, Processes(0, 1, DEVICE), PRECISION, n, compiled=DEVICE.type == "cuda")
     (folder / algorithm).mkdir()
-    schedule = scheduled(folder / algorithm, write_tars(folder / algorithm / "tars", jpegs, 8, 5 * n * (STEPS + 1) // 8), block=1)
+    schedule = scheduled(folder / algorithm, write_tars(folder / algorithm / "tars", jpegs, STEPS + 1, 5 * n), block=1)
     tiles = next(ours_of(schedule, 0))
     ours = trained_images_per_s(trainer, ours_of(schedule, WORKERS))
-    rates = {
-        "read_decode": n * (STEPS + 1) * WORKERS / cpu_s(lambda: list(tile_batches(schedule, n, 0, 1, 0, n, 0)), repeats=2),
-        "augment": n / min(device_s(lambda: trained.prepare(tiles)) for _ in range(3)),
-    }
+    rates = {**loader_rates(schedule), "augment": n / min(device_s(lambda: trained.prepare(tiles)) for _ in range(3))}
     prepared = trained.prepare(tiles)
     trained.prepare = lambda tiles: prepared if isinstance(tiles.images, torch.Tensor) else tiles.images  # type: ignore[method-assign]
     rates["step"] = n / min(device_s(lambda: train(trainer, tiles)) for _ in range(2))
     plain_rate = trained_images_per_s(trainer, plain_of(algorithm, plain, jpegs, trained))
-    bound = min(rates, key=lambda part: rates[part])
-    notes = {f"{part}_images_per_s": round(rate, 2) for part, rate in rates.items()}
-    name = f"{algorithm}_end_to_end"
-    return row(name, round(ours, 2), "images/s", round(plain_rate, 2), round(ours / plain_rate, 2), WORKERS + 1, **notes, bound_by=bound)
+    notes: dict[str, Any] = {f"{part}_images_per_s": round(rate, 2) for part, rate in rates.items()}
+    both = {who: 1 / sum(1 / rates[part] for part in parts) for who, parts in SHARED.items()}
+    notes |= {"bound_by": min(both, key=lambda who: both[who]), **matrix_notes(trained, prepared, n, ours)}
+    return row(
+        f"{algorithm}_end_to_end", round(ours, 2), "images/s", round(plain_rate, 2), round(ours / plain_rate, 2), WORKERS + 1, **notes
+    )
+
+
+def loader_rates(schedule: Path) -> dict[str, float]:
+    """Images/s that all workers read, and that they decode, if they do nothing else."""
+    scheduled_tiles, files = Schedule(schedule), TileFiles()
+    tiles = [scheduled_tiles[position] for position in range(len(scheduled_tiles))]
+    jpegs, image = [files.read(tile) for tile in tiles], np.empty((256, 256, 3), np.uint8)
+    read_s = cpu_s(lambda: [files.read(tile) for tile in tiles])
+    decode_s = cpu_s(lambda: [decode_into(image, jpeg, tile) for jpeg, tile in zip(jpegs, tiles, strict=True)])
+    files.close()
+    return {"read": WORKERS * len(tiles) / read_s, "decode": WORKERS * len(tiles) / decode_s}
 
 
 def ours_of(schedule: Path, workers: int) -> Iterator[Tiles]:
@@ -224,7 +257,9 @@ def plain_of(algorithm: str, plain: Callable[[Image.Image], Any], jpegs: list[by
 def trained_images_per_s(trainer: Trainer, batches: Iterator[Tiles]) -> float:
     """Train on all batches; the first one is not counted."""
     train(trainer, next(batches))
-    seconds = device_s(lambda: [train(trainer, tiles) for tiles in batches], time.perf_counter)
+    steps: list[None] = []
+    seconds = device_s(lambda: steps.extend(train(trainer, tiles) for tiles in batches), time.perf_counter)
+    assert len(steps) == STEPS
     return STEPS * STEP_TILES / seconds
 
 
