@@ -65,7 +65,7 @@ def test_none_is_forgotten_and_all_come_back_from_a_command_line(found: dict[str
         ("features", {"shards": 3}, set()),
         ("splits", {"train_fraction": 0.7}, {"Splits"}),
         ("gma", {"dropout": 0.3}, {"Gma"}),
-        ("figures", {"bootstrap": 77}, {"Figures"}),
+        ("figures", {"bootstrap": 77}, {"Figures", "Tables"}),
         ("figures", {"attention_slides": 7}, {"Figures", "Attention"}),
     ],
 )
