@@ -12,6 +12,8 @@ from microtome.distributed import gathered
 from microtome.errors import UserError
 from microtome.training_schedules import Length
 
+STALE = "Run again when this node sees what the others see."
+
 
 @dataclass(frozen=True)
 class Job:
@@ -40,7 +42,7 @@ def beginning(job: Job, previous: Path | None, rank: int) -> tuple[dict[str, Any
     state, problem = found[0] if found else None, ""
     try:
         if job.inputs != inputs:
-            raise UserError(f"{job.schedule}, or the end of the pseudo-epoch before, has not the bytes here that rank 0 reads.")
+            raise UserError(f"{job.schedule}, or the end of the pseudo-epoch before, has not the bytes here that rank 0 reads. {STALE}")
         if chosen and rank:
             state = _same(chosen, written)
         elif not chosen and previous:
@@ -61,7 +63,7 @@ def _same(path: Path, written: str) -> dict[str, Any]:
         why = "it is another one"
     except (OSError, DamagedStateError) as error:
         why = str(error)
-    raise UserError(f"Rank 0 goes on from {path}, which cannot be read here: {why}. Run again when this node sees what the others see.")
+    raise UserError(f"Rank 0 goes on from {path}, which cannot be read here: {why}. {STALE}")
 
 
 def unfinished(job: Job) -> tuple[dict[str, Any], Path] | None:
