@@ -1,6 +1,8 @@
 """The figure of a task's attention: one scale about 1, the tiles' own pixels, readable, and made where a slide is gone."""
 
+import dataclasses
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from microtome.attended import Attended, with_tiles
-from microtome.figure_attention import GONE, draw, figure_attention, scale_of, tile_image
+from microtome.figure_attention import DPI, FOOT_PX, GONE, HEAD_PX, Sheet, draw, figure_attention, pages, scale_of, tile_image
 from microtome.settings import AttentionSettings
 from microtome.slides import open_slide
 from tests.benchmark_runs import write_runs
@@ -62,10 +64,8 @@ def looked_at(folder: Path) -> list[Attended]:
 
 
 def test_nothing_overlaps_and_titles_say_why_a_slide_is_shown(folder: Path) -> None:
-    figure, gone = draw(
-        sorted(looked_at(folder), key=lambda slide: str(slide.about.slide))[:2],
-        "texture: gated attention on res50 (random weights), the best encoder by AUC",
-    )
+    slides = sorted(looked_at(folder), key=lambda slide: str(slide.about.slide))[:2]
+    figure, gone = draw(slides, "texture: gated attention on res50 (random weights), the best encoder by AUC", scale_of(slides))
     assert_readable(figure)
     assert len(gone) == 1
     shown = [text for text, _ in texts(figure)]
@@ -95,3 +95,20 @@ def test_tiles_are_those_of_the_store_or_else_of_the_slide(folder: Path) -> None
     with open_slide(folder / "0.tiff") as slide:
         assert (tile_image(slides["slide000"], 7) == slide.read(7 * 32, 0, 0, 32, 32)).all()
     assert (tile_image(slides["slide001"], 7) == GONE).all()  # neither is there
+
+
+def test_pages_of_the_pdf_fit_a_journals(folder: Path) -> None:
+    one = looked_at(folder)[0]
+    for tile_px, slides, expected in ((256, 4, [2, 2]), (256, 6, [3, 3]), (256, 8, [3, 3, 2]), (128, 4, [2, 2]), (32, 2, [2])):
+        tiles = dataclasses.replace(one.tiles, tile_px=tile_px)
+        found = pages([Attended(one.about, tiles, one.times)] * slides)
+        assert [len(some) for some in found] == expected, tile_px
+        assert (HEAD_PX + max(expected) * Sheet(tile_px).row_px + FOOT_PX) / DPI * 25.4 <= 240
+    runs = sorted(folder.glob("gma/**/runs.csv"))
+    outputs = [folder / f"attention.{kind}" for kind in ("pdf", "png", "csv")]
+    settings = AttentionSettings(slides=1, named=(), labels={})
+    figure_attention(runs, folder / "catalog.parquet", folder / "tiles", *outputs, settings)
+    boxes = re.findall(rb"/MediaBox \[ 0 0 ([0-9.]+) ([0-9.]+) \]", outputs[0].read_bytes())
+    assert len(boxes) == 2
+    assert all(float(high) / 72 * 25.4 <= 240 for _, high in boxes)
+    assert Image.open(outputs[1]).height > max(float(high) for _, high in boxes) / 72 * DPI, "the PNG is one sheet"

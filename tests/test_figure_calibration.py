@@ -48,6 +48,13 @@ def test_few_slides_are_hollow_and_counts_add_up() -> None:
     assert below.patches[0].get_data().values.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("encoders", "bars"), [(4, 4), (5, 0)])
+def test_bars_are_drawn_of_few_encoders(encoders: int, bars: int) -> None:
+    one = calibration(predictions()).assign(task="t", classes=2, task_slides=200)
+    figure = draw(pd.concat([one.assign(encoder=name) for name in ELEVEN[:encoders]]), figures_settings({}))
+    assert len(figure.axes[0].collections) == bars
+
+
 def test_files(tmp_path: Path) -> None:
     paths = [write(tmp_path, "one", encoder, predictions()) for encoder in ("dino@2", "res50")]
     files = [tmp_path / f"calibration.{kind}" for kind in ("pdf", "png", "csv")]

@@ -61,4 +61,8 @@ def test_the_mark_is_in_the_legend_where_it_is_drawn(tmp_path: Path) -> None:
 )
 def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: list[str]) -> None:
     paths = write_runs(tmp_path, [f"a_task_of_number_{n}" for n in range(tasks)], encoders)
-    assert_readable(draw(drawn(read_runs(paths)), figures_settings({name: name for name in encoders})))
+    figure = draw(drawn(read_runs(paths)), figures_settings({name: name for name in encoders}))
+    assert_readable(figure)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(89 if encoders == ["dino@1", "dino@2"] else 183)
+    dots = [line for line in figure.axes[0].get_lines() if line.get_marker() == "."]
+    assert all(line.get_markersize() >= 3 for line in dots)

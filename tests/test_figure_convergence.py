@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from scipy.stats import bootstrap
 
 from microtome.figure_convergence import draw, drawn, figure_convergence
@@ -48,6 +49,8 @@ def test_single_runs_are_there_when_asked_for(tmp_path: Path) -> None:
     runs = pd.read_csv(paths[0])
     assert single["value"].to_numpy() == pytest.approx(runs["auc"].to_numpy())
     assert drawn(read_runs(paths), figures_settings({}))["split"].isna().all()
+    faint = [one for one in draw(table, figures_settings({})).axes[1].collections if isinstance(one, LineCollection)]
+    assert [len(one.get_segments()) for one in faint] == [10], "5 splits x 2 replicas"
 
 
 def test_a_run_is_shown_by_its_last_checkpoint_and_random_weights_are_named(tmp_path: Path) -> None:
@@ -68,6 +71,7 @@ def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: int) -> None:
     figure = draw(drawn(read_runs(paths), settings), settings)
     assert len(figure.axes) == 2 * tasks
     assert_readable(figure)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(89 if tasks == 1 else 183)
 
 
 def test_encoders_are_told_apart(tmp_path: Path) -> None:

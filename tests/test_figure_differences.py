@@ -50,6 +50,7 @@ def test_marks_say_what_the_adjusted_test_found_and_arrows_where_an_interval_goe
     assert legend == ["Holm-adjusted p < 0.05", "Holm-adjusted p ≥ 0.05", "no test: every split differs by the same"]
     tested = draw(pd.DataFrame(rows[:1], columns=columns), figures_settings({}))
     assert [text.get_text() for text in tested.legends[0].get_texts()] == legend[:2]
+    assert figure.get_figwidth() * 25.4 == pytest.approx(89)
 
 
 def test_small_differences_have_ticks_apart() -> None:

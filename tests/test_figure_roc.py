@@ -90,3 +90,10 @@ def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: int) -> None:
     figure = draw(drawn(paths, settings), settings)
     assert_readable(figure)
     assert sum("(random weights)" in text for text, _ in texts(figure)) == len(ELEVEN[2:4]) * (encoders > 2)
+
+
+@pytest.mark.parametrize(("encoders", "bands"), [(4, 4), (5, 0)])
+def test_bands_are_drawn_of_few_encoders(encoders: int, bands: int) -> None:
+    curve = pd.DataFrame({"task": "t", "fpr": [0.0, 1.0], "tpr": [0.0, 1.0], "low": [0.0, 0.9], "high": [0.1, 1.0]})
+    figure = draw(pd.concat([curve.assign(encoder=name) for name in ELEVEN[:encoders]]), figures_settings({}))
+    assert len(figure.axes[0].collections) == bands

@@ -9,6 +9,7 @@ import matplotlib.colors
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from microtome.figure_style import (
@@ -44,6 +45,8 @@ def test_twenty_eight_encoders_look_different_and_a_runs_checkpoints_alike() -> 
     more = looks([*encoders, "one more"])
     assert more["one more"] == more["e0"]  # what nobody could tell apart any more
     assert looks([]) == {}
+    first = [found[f"{encoder}@1"] for encoder in encoders[:4]]
+    assert len({str(look.line) for look in first}) == len({look.marker for look in first}) == 4, "in print without colours, too"
 
 
 @pytest.mark.parametrize("kind", BLIND)
@@ -60,12 +63,27 @@ def test_a_grid_holds_its_panels_and_fits_the_page(panels: int, a_row: int) -> N
     columns, rows, width_mm = panel_grid(panels, a_row)
     assert columns <= a_row
     assert (rows - 1) * columns < panels <= rows * columns
-    assert ONE_COLUMN_MM <= width_mm <= TWO_COLUMNS_MM
+    assert width_mm == (ONE_COLUMN_MM if columns == 1 else TWO_COLUMNS_MM)
     figure = new_figure(width_mm, 60)
     assert figure.get_size_inches() * 25.4 == pytest.approx([width_mm, 60])
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     hide_unused(axes, panels)
     assert figure.axes == axes[:panels].tolist()
+
+
+def test_texts_that_nearly_touch_are_not_readable() -> None:
+    def with_texts(apart_pt: float) -> Figure:
+        figure = new_figure(ONE_COLUMN_MM, 40)
+        figure.text(0.5, 0.5, "50", ha="right")
+        figure.text(0.5 + apart_pt / 72 / figure.get_figwidth(), 0.5, "baselines", ha="left")
+        for n, place in enumerate((0.2, 0.7, 0.9)):
+            figure.text(0.1, place, f"text {n}")
+        return figure
+
+    with style():
+        assert_readable(with_texts(3))
+        with pytest.raises(AssertionError, match="nearly touch"):
+            assert_readable(with_texts(1))
 
 
 @pytest.mark.parametrize("longest", [3, 45])

@@ -1,24 +1,27 @@
 """Where the aggregators of a task look: maps of attention over slides, with the tiles they look at most and least.
 
 Of all encoders (a run stands for itself with its last checkpoint) that with the highest mean AUC is shown; which slides, says
-`attended.chosen`. Every slide has the same scale of colours.
+`attended.chosen`. Every slide has the same scale of colours. The PNG is one sheet, for a screen; the PDF has as many pages as keep each
+within a journal's.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from microtome.atomic import write_text
+from microtome.atomic import atomic_path, write_text
 from microtome.attended import SHOWN, Attended, best_encoder, chosen, drawn, with_tiles
 from microtome.command_line import run
-from microtome.figure_style import DPI, TWO_COLUMNS_MM, save, style
+from microtome.figure_style import DPI, PAGE_MM, TWO_COLUMNS_MM, style
 from microtome.settings import AttentionSettings
 from microtome.slide_map import outline, painted, part_of, picture, scale_bar, through
 from microtome.slide_pixels import SlideFile, tile_pixels
@@ -31,6 +34,7 @@ GONE = 230  # grey of a tile that cannot be shown
 MOST, LEAST = "#D55E00", "#0072B2"  # of figure_style.COLOURS
 COLOURS = "viridis"  # perceptually uniform, and read by the colour-blind
 PAGE_PX = TWO_COLUMNS_MM / 25.4 * DPI
+HEAD_PX, FOOT_PX = 3 * LINE_PX, 3 * LINE_PX
 WHY = {"best": "predicted best of its class", "worst": "predicted worst of its class", "named": "named"}
 
 
@@ -96,30 +100,68 @@ def colour_bar(figure: Figure, scale: LogNorm, left_px: int, top_px: int, wide_p
     bar.outline.set_linewidth(0.3)
 
 
-def draw(slides: list[Attended], title: str) -> tuple[Figure, list[str]]:
-    """The page: a row a slide. Returns also which slides have no picture, and why."""
-    tile_px = slides[0].tiles.tile_px
-    across_px = 2 * ACROSS * (2 * FRAME_PX + GAP_PX) + 2 * GAP_PX
-    factor = enlargement(2 * ACROSS * tile_px, 0.55 * PAGE_PX - across_px)
-    tiles_px = 2 * ACROSS * factor * tile_px + across_px
-    map_px = max(300, int(PAGE_PX - tiles_px - 7 * GAP_PX) // 2)
-    row_px = 2 * LINE_PX + 2 * GAP_PX + max(map_px + LINE_PX, ACROSS * (factor * tile_px + 2 * FRAME_PX + GAP_PX + LINE_PX))
-    head_px = 3 * LINE_PX
-    scale, gone = scale_of(slides), []
+@dataclass(frozen=True)
+class Sheet:
+    """How a sheet is laid out for tiles of `tile_px`: `factor` pixels for each of a tile's, maps of `map_px`, a slide every `row_px`."""
+
+    tile_px: int
+
+    @property
+    def factor(self) -> int:
+        """The largest enlargement with which the tiles take about half of the page."""
+        return enlargement(2 * ACROSS * self.tile_px, 0.55 * PAGE_PX - self._gaps_px)
+
+    @property
+    def _gaps_px(self) -> int:
+        return 2 * ACROSS * (2 * FRAME_PX + GAP_PX) + 2 * GAP_PX
+
+    @property
+    def tiles_px(self) -> int:
+        """The width of a slide's tiles."""
+        return 2 * ACROSS * self.factor * self.tile_px + self._gaps_px
+
+    @property
+    def map_px(self) -> int:
+        """The side of the picture and of the map."""
+        return max(300, int(PAGE_PX - self.tiles_px - 7 * GAP_PX) // 2)
+
+    @property
+    def row_px(self) -> int:
+        """From one slide to the next."""
+        tiles_px = ACROSS * (self.factor * self.tile_px + 2 * FRAME_PX + GAP_PX + LINE_PX)
+        return 2 * LINE_PX + 2 * GAP_PX + max(self.map_px + LINE_PX, tiles_px)
+
+    @property
+    def most_slides(self) -> int:
+        """As many as a journal's page takes."""
+        return max(1, int((PAGE_MM / 25.4 * DPI - HEAD_PX - FOOT_PX) // self.row_px))
+
+
+def draw(slides: list[Attended], title: str, scale: LogNorm) -> tuple[Figure, list[str]]:
+    """A sheet: a row a slide. Returns also which slides have no picture, and why."""
+    sheet, gone = Sheet(slides[0].tiles.tile_px), []
+    map_px, tiles_px = sheet.map_px, sheet.tiles_px
     with style():
-        figure = page(2 * map_px + tiles_px + 7 * GAP_PX, head_px + len(slides) * row_px + 3 * LINE_PX)
+        figure = page(2 * map_px + tiles_px + 7 * GAP_PX, HEAD_PX + len(slides) * sheet.row_px + FOOT_PX)
         write(figure, title, GAP_PX, LINE_PX)
         second_px, tiles_at_px = GAP_PX + map_px + 2 * GAP_PX, 2 * map_px + 6 * GAP_PX
         for text, left_px in (("slide", GAP_PX), ("attention", second_px), ("most attended", tiles_at_px)):
             write(figure, text, left_px, 2 * LINE_PX + GAP_PX, color="0.4")
         write(figure, "least attended", tiles_at_px + tiles_px // 2, 2 * LINE_PX + GAP_PX, color="0.4")
         for number, slide in enumerate(slides):
-            why = draw_slide(figure, slide, scale, head_px + number * row_px, map_px, factor)
+            why = draw_slide(figure, slide, scale, HEAD_PX + number * sheet.row_px, map_px, sheet.factor)
             gone += [f"{slide.about.slide}: no picture: {why}"] if why else []
-        foot_px = head_px + len(slides) * row_px
+        foot_px = HEAD_PX + len(slides) * sheet.row_px
         write(figure, "attention × number of tiles (1: an equal share)", second_px + map_px + 2 * GAP_PX, foot_px + 20)
         colour_bar(figure, scale, second_px, foot_px, map_px)
     return figure, gone
+
+
+def pages(slides: list[Attended]) -> list[list[Attended]]:
+    """The slides in their order, spread evenly over as few pages as keep each within a journal's: of two classes one each."""
+    count = -(-len(slides) // Sheet(slides[0].tiles.tile_px).most_slides)
+    size = -(-len(slides) // count)
+    return [slides[first : first + size] for first in range(0, len(slides), size)]
 
 
 def figure_attention(runs: list[Path], catalog: Path, tiles: Path, pdf: Path, png: Path, csv: Path, settings: AttentionSettings) -> None:
@@ -130,12 +172,18 @@ def figure_attention(runs: list[Path], catalog: Path, tiles: Path, pdf: Path, pn
     attention = pd.read_parquet(folder / "attention.parquet", filters=[("slide", "in", shown["slide"].tolist())])
     rows = shown.merge(attention.groupby("slide")["runs"].first().reset_index(), on="slide").merge(pd.read_parquet(catalog), on="slide")
     slides = [with_tiles(row, attention[attention["slide"] == row.slide], tiles) for row in rows.itertuples()]
-    figure, gone = draw(
-        slides, f"{folder.parent.name}: gated attention on {settings.labels.get(encoder, encoder)}, the best encoder by AUC"
+    title, scale = (
+        f"{folder.parent.name}: gated attention on {settings.labels.get(encoder, encoder)}, the best encoder by AUC",
+        scale_of(slides),
     )
+    with style(), atomic_path(pdf) as part, PdfPages(part, metadata={"CreationDate": None}) as file:
+        for some in pages(slides):
+            file.savefig(draw(some, title, scale)[0])
+    figure, gone = draw(slides, title, scale)
     for why in gone:
         print(why)
-    save(figure, pdf, png)
+    with style(), atomic_path(png) as part:
+        figure.savefig(part, format="png", dpi=DPI)
     write_text(csv, drawn(slides).to_csv(index=False, float_format="%.6g"))
 
 

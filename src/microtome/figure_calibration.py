@@ -1,8 +1,9 @@
 """Whether probabilities can be taken at their word: a panel a task, encoders as colours.
 
 Above, how often class 1 was true of the validation slides to which the last epoch gave each tenth of probabilities (of more than two
-classes: how often the most probable class was right), with the 95 % score interval (Wilson 1927) of that many different slides; hollow
-where there are fewer than `FEW`. Below, how the predictions spread over the tenths. A run stands for itself with its last checkpoint.
+classes: how often the most probable class was right), with the 95 % score interval (Wilson 1927) of that many different slides (of more
+than `MANY` encoders the CSV alone has it); hollow where there are fewer than `FEW`. Below, how the predictions spread over the tenths. A
+run stands for itself with its last checkpoint.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from matplotlib.ticker import PercentFormatter
 from microtome.atomic import write_text
 from microtome.command_line import run
 from microtome.decisions import BINS, calibration, probabilities
-from microtome.figure_style import Look, hide_unused, legend_below, looks, new_figure, panel_grid, save, style
+from microtome.figure_style import MANY, Look, hide_unused, legend_below, looks, new_figure, panel_grid, save, style
 from microtome.runs import labelled, last_checkpoints
 from microtome.settings import FiguresSettings
 
@@ -43,9 +44,11 @@ def drawn(predictions: list[Path]) -> pd.DataFrame:
 def draw_curves(panel: Axes, rows: pd.DataFrame, look: dict[str, Look]) -> None:
     """One task: `rows` has the rows of `drawn` of that task."""
     panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.5, linestyle=":")
+    bars = rows["encoder"].nunique() <= MANY
     for encoder, of_one in rows.groupby("encoder", sort=False):
         how = look[str(encoder)]
-        panel.vlines(of_one["probability"], of_one["low"], of_one["high"], color=how.colour, linewidth=0.6, alpha=0.45)
+        if bars:
+            panel.vlines(of_one["probability"], of_one["low"], of_one["high"], color=how.colour, linewidth=0.6, alpha=0.45)
         panel.plot(of_one["probability"], of_one["frequency"], color=how.colour, linestyle=how.line, linewidth=0.9)
         for few, fill in ((False, how.colour), (True, "white")):
             points = of_one[(of_one["slides"] < FEW) == few]

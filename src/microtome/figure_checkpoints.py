@@ -17,14 +17,15 @@ from matplotlib.lines import Line2D
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.figure_style import TWO_COLUMNS_MM, Look, hide_unused, legend_below, looks, new_figure, save, style
+from microtome.figure_style import ONE_COLUMN_MM, TWO_COLUMNS_MM, Look, hide_unused, legend_below, looks, new_figure, save, style
 from microtome.runs import base_name, final_auc, labelled, pseudo_epoch_of, read_runs
 from microtome.settings import FiguresSettings
 
 PANEL_HEIGHT_MM = 52.0
 PASS_LINE: dict[str, Any] = {"color": "0.5", "linewidth": 0.7, "linestyle": (0, (4, 3))}
+DOT = 3.0  # points; matplotlib's "." is half as wide
 SLOT = 0.8  # of the distance of two checkpoints, shared by the runs' boxes
-GAP = 0.6  # between checkpoints and baselines, in the same measure
+GAP = 1.0  # between checkpoints and baselines, in the same measure
 
 
 def drawn(runs: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +108,7 @@ def _draw_box(panel: Axes, of_one: pd.DataFrame, colour: str, width: float) -> N
         medianprops={**lines, "linewidth": 1.2},
     )
     offsets = (np.arange(len(values)) % 5 - 2) * 0.11 * width  # neighbours in the list of splits stand beside each other
-    panel.plot(x + offsets, values, ".", color=colour, markersize=1.6, markeredgewidth=0, alpha=0.8, zorder=3)
+    panel.plot(x + offsets, values, ".", color=colour, markersize=DOT, markeredgewidth=0, alpha=0.8, zorder=3)
 
 
 def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
@@ -117,9 +118,9 @@ def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     extent = float(table["position"].max() - table["position"].min()) / box_width(encoders)  # in boxes
     columns = min(len(tasks), 3 if extent < 14 else 2 if extent < 40 else 1)
     rows = -(-len(tasks) // columns)
-    width_mm = TWO_COLUMNS_MM * (0.6 if columns == 1 and extent < 20 else 1)
+    width_mm = ONE_COLUMN_MM if columns == 1 and extent < 20 else TWO_COLUMNS_MM
     with style():
-        figure = new_figure(width_mm, PANEL_HEIGHT_MM * rows + 14)
+        figure = new_figure(width_mm, PANEL_HEIGHT_MM * rows)
         panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
         for i, task in enumerate(tasks):
             draw_panel(panels[i], table[table["task"] == task], look, settings.slide_parts)
@@ -128,7 +129,8 @@ def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
             if i % columns == 0:
                 panels[i].set_ylabel("validation AUC")
         hide_unused(panels, len(tasks))
-        legend_below(figure, *_entries(encoders, look, settings), width_mm)
+        legend_mm = legend_below(figure, *_entries(encoders, look, settings), width_mm)
+        figure.set_figheight((PANEL_HEIGHT_MM * rows + legend_mm + 4) / 25.4)
     return figure
 
 

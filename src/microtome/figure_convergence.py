@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.figure_style import TWO_COLUMNS_MM, Look, hide_unused, legend_below, looks, new_figure, save, style
+from microtome.figure_style import ONE_COLUMN_MM, TWO_COLUMNS_MM, Look, hide_unused, legend_below, looks, new_figure, save, style
 from microtome.runs import labelled, last_checkpoints, read_runs
 from microtome.settings import FiguresSettings
 from microtome.statistics import curve
@@ -46,8 +47,8 @@ def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look]) -> None:
     """One measure of one task: `rows` has the rows of `drawn` of that panel."""
     for encoder, of_one in rows.groupby("encoder", sort=False):
         how = look[str(encoder)]
-        for _, single in of_one.dropna(subset="split").groupby(["split", "replica"]):
-            panel.plot(single["epoch"], single["value"], color=how.colour, linewidth=0.25, alpha=0.25)
+        single = [run[["epoch", "value"]].to_numpy() for _, run in of_one.dropna(subset="split").groupby(["split", "replica"])]
+        panel.add_collection(LineCollection(single, colors=how.colour, linewidths=0.25, alpha=0.25))
         mean = of_one[of_one["split"].isna()]
         panel.fill_between(mean["epoch"], mean["low"], mean["high"], color=how.colour, alpha=0.18, linewidth=0)
         panel.plot(mean["epoch"], mean["value"], color=how.colour, linestyle=how.line)
@@ -61,9 +62,10 @@ def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
     look = looks([*settings.labels, *encoders])
     columns = min(TASKS_A_ROW, len(tasks))
     blocks = -(-len(tasks) // columns)
-    width_mm = TWO_COLUMNS_MM * (0.6 if columns == 1 else 1)
+    width_mm = ONE_COLUMN_MM if columns == 1 else TWO_COLUMNS_MM
+    names = [labelled(encoder, settings.labels) for encoder in encoders]
     with style():
-        figure = new_figure(width_mm, 2 * PANEL_HEIGHT_MM * blocks + 14)
+        figure = new_figure(width_mm, 2 * PANEL_HEIGHT_MM * blocks)
         panels = figure.subplots(2 * blocks, columns, squeeze=False)
         for i, task in enumerate(tasks):
             block, column = divmod(i, columns)
@@ -79,7 +81,8 @@ def draw(table: pd.DataFrame, settings: FiguresSettings) -> Figure:
         for row in panels[-2:]:
             hide_unused(row.tolist(), len(tasks) - columns * (blocks - 1))
         handles = [Line2D([], [], color=look[encoder].colour, linestyle=look[encoder].line) for encoder in encoders]
-        legend_below(figure, handles, [labelled(encoder, settings.labels) for encoder in encoders], width_mm)
+        legend_mm = legend_below(figure, handles, names, width_mm)
+        figure.set_figheight((2 * PANEL_HEIGHT_MM * blocks + legend_mm + 4) / 25.4)
         figure.align_ylabels()
     return figure
 

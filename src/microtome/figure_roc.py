@@ -1,8 +1,9 @@
 """ROC curves of the last epoch on the validation slides, a panel a task, encoders as colours.
 
 A run's curve is read at fixed false positive rates (vertical averaging, Fawcett 2006); where a task has more than two classes it is the
-mean over classes of each one's curve against the rest. Replicas of a split are averaged first; a line is
-the mean over splits, a band the 95 % bootstrap interval of that mean at each rate. A run stands for itself with its last checkpoint.
+mean over classes of each one's curve against the rest. Replicas of a split are averaged first; a line is the mean over splits, a band the
+95 % bootstrap interval of that mean at each rate (of more than `MANY` encoders the CSV alone has it). A run stands for itself with its last
+checkpoint.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from sklearn.metrics import roc_curve
 
 from microtome.atomic import write_text
 from microtome.command_line import run
-from microtome.figure_style import Look, hide_unused, legend_below, looks, new_figure, panel_grid, save, style
+from microtome.figure_style import MANY, Look, hide_unused, legend_below, looks, new_figure, panel_grid, save, style
 from microtome.runs import labelled, last_checkpoints
 from microtome.settings import FiguresSettings
 from microtome.statistics import bootstrap_means
@@ -63,9 +64,11 @@ def drawn(predictions: list[Path], settings: FiguresSettings) -> pd.DataFrame:
 def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look]) -> None:
     """One task: `rows` has the rows of `drawn` of that task."""
     panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.5, linestyle=":")
+    bands = rows["encoder"].nunique() <= MANY
     for encoder, of_one in rows.groupby("encoder", sort=False):
         how = look[str(encoder)]
-        panel.fill_between(of_one["fpr"], of_one["low"], of_one["high"], color=how.colour, alpha=0.15, linewidth=0)
+        if bands:
+            panel.fill_between(of_one["fpr"], of_one["low"], of_one["high"], color=how.colour, alpha=0.15, linewidth=0)
         panel.plot(of_one["fpr"], of_one["tpr"], color=how.colour, linestyle=how.line)
     panel.set_aspect("equal")
     panel.set_xlim(-0.01, 1)

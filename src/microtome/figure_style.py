@@ -20,10 +20,12 @@ Line = Literal["-"] | tuple[float, Sequence[float]]
 
 ONE_COLUMN_MM = 89.0
 TWO_COLUMNS_MM = 183.0
+PAGE_MM = 240.0  # as high as a figure may be
 MARGIN_IN = 0.05
 DPI = 300
+MANY = 4  # encoders of one panel, beyond which bands and bars hide each other and only lines are drawn
 GREY = "0.55"
-# Okabe and Ito 2008, without the yellow that a thin line loses on white; after these seven, dashes and other markers tell encoders apart.
+# Okabe and Ito 2008, without the yellow that a thin line loses on white. Dashes and markers differ beside colours, for print without them.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 LINES: list[Line] = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))]
 MARKERS = ["o", "s", "^", "D"]
@@ -75,8 +77,8 @@ def style() -> Iterator[None]:
 def looks(encoders: Sequence[str]) -> dict[str, Look]:
     """A look for each encoder or checkpoint id, in order; the checkpoints of a run share one."""
     names = list(dict.fromkeys(base_name(encoder) for encoder in encoders))
-    rounds = {name: divmod(i, len(COLOURS)) for i, name in enumerate(names)}
-    by_name = {name: Look(COLOURS[i], LINES[n % len(LINES)], MARKERS[n % len(MARKERS)]) for name, (n, i) in rounds.items()}
+    # 7 colours and 4 dashes have no common factor: 28 encoders before a look comes again.
+    by_name = {name: Look(COLOURS[i % len(COLOURS)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
     return {encoder: by_name[base_name(encoder)] for encoder in encoders}
 
 
@@ -86,21 +88,23 @@ def new_figure(width_mm: float, height_mm: float) -> Figure:
     return Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout=layout)
 
 
-def legend_below(figure: Figure, handles: Sequence[object], labels: Sequence[str], width_mm: float) -> None:
-    """One legend under all panels, in as many columns as fit into the figure's width."""
+def legend_below(figure: Figure, handles: Sequence[object], labels: Sequence[str], width_mm: float) -> float:
+    """One legend under all panels, in as many columns as fit into the figure's width; its height in mm."""
     widest_px = (width_mm / 25.4 - 2 * MARGIN_IN) * figure.dpi
     spaces = {"borderpad": 0, "handletextpad": 0.6, "columnspacing": 1.4}
-    for columns in range(max(1, len(labels)), 0, -1):
+    columns = max(1, len(labels))
+    while True:
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, **spaces)  # type: ignore[call-overload]
         if columns == 1 or legend.get_window_extent().width <= widest_px:
-            return
+            return float(legend.get_window_extent().height / figure.dpi * 25.4)
         legend.remove()
+        columns -= 1
 
 
 def panel_grid(panels: int, a_row: int) -> tuple[int, int, float]:
-    """Columns, rows and width in mm of a figure of `panels`, at most `a_row` side by side, not narrower than a journal's column."""
+    """Columns, rows and width in mm of a figure of `panels`, at most `a_row` side by side: a journal's column for one, else its page."""
     columns = min(a_row, panels)
-    return columns, -(-panels // columns), max(TWO_COLUMNS_MM / a_row * columns, ONE_COLUMN_MM)
+    return columns, -(-panels // columns), ONE_COLUMN_MM if columns == 1 else TWO_COLUMNS_MM
 
 
 def hide_unused(panels: Sequence[Axes], used: int) -> None:
@@ -110,9 +114,10 @@ def hide_unused(panels: Sequence[Axes], used: int) -> None:
 
 
 def settle(figure: Figure) -> None:
-    """Lay a figure out. A second pass finds room for the axes that stand beside axes, which the first does not know yet."""
+    """Lay a figure out, once for all files. A second pass finds room for axes beside axes, which the first does not know yet."""
     for _ in range(2):
         figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def save(figure: Figure, pdf: Path, png: Path) -> None:

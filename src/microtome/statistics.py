@@ -54,7 +54,8 @@ def bootstrap_means(values: NDArray[np.float64], resamples: int, seed: int) -> N
     """
     splits = values.shape[-1]
     drawn = np.random.default_rng(seed).integers(splits, size=(resamples, splits))
-    weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=splits) / splits  # [resamples, splits]
+    flat = drawn + splits * np.arange(resamples)[:, None]  # each resample counts in a row of its own
+    weights = np.bincount(flat.ravel(), minlength=resamples * splits).reshape(resamples, splits) / splits
     return np.asarray(values @ weights.T)
 
 
