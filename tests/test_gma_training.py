@@ -1,5 +1,6 @@
 import dataclasses
 import os
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -191,19 +192,26 @@ def test_a_loss_that_is_not_finite_stops() -> None:
 
 
 def test_soak_musk1(shared_data: Path) -> None:
-    """Ilse et al. 2018, table 1: gated attention reaches 90.0 % +- 5.0 % (five times tenfold) on MUSK1; here, in full, 87.6 %, less than a
-    standard error of 92 bags below. One tenfold of few epochs gives some 85 %.
+    """Ilse et al. 2018, table 1: gated attention reaches 90.0 % +- 5.0 % (five times tenfold) on MUSK1.
+
+    In full with their learning rate and epochs, sizes near theirs, and for the rest the published protocol, two replicas averaged: 88.3 %.
+    Its five repeats give 85.9 to 90.2; 92 bags leave a standard error of 3 points. One tenfold of few epochs gives 85.9 %.
     """
     musk = np.load(shared_data / "mil" / "musk1.npz")
     order, targets = np.argsort(musk["bag"], kind="stable"), musk["y"]
     features = ((musk["X"] - musk["X"].mean(0)) / musk["X"].std(0))[order].astype(np.float32)
     first = np.searchsorted(musk["bag"][order], np.arange(len(targets) + 1)).tolist()
     bags = Bags([str(n) for n in range(len(targets))], torch.tensor(targets.tolist()), torch.from_numpy(features), first)
-    repeats, epochs, expected = (5, 20, 0.86) if os.environ.get("MICROTOME_SOAK") else (1, 6, 0.8)
+    short = settings(hidden=64, attention=64, epochs=6, warmup_epochs=2, lr=0.002, replicas=1)
+    full = settings(hidden=128, attention=64, epochs=100, warmup_epochs=10, lr=0.0005, replicas=2)
+    repeats, protocol, expected = (5, full, 0.87) if os.environ.get("MICROTOME_SOAK") else (1, short, 0.82)
     folds = [fold for seed in range(repeats) for fold in StratifiedKFold(10, shuffle=True, random_state=seed).split(targets, targets)]
     splits = [Split(number, *fold) for number, fold in enumerate(folds, start=1)]
-    as_tuned = settings(hidden=64, attention=64, epochs=epochs, warmup_epochs=2, lr=0.002, replicas=1)
-    right = [run.probabilities.argmax(axis=1) == targets[run.split.val] for run in train_all(bags, splits, as_tuned, CPU, 2)]
+    right = []
+    for _, replicas in groupby(train_all(bags, splits, protocol, CPU, 2), key=lambda run: run.split.number):
+        runs = list(replicas)
+        mean = np.mean([run.probabilities for run in runs], axis=0)
+        right.append(mean.argmax(axis=1) == targets[runs[0].split.val])
     accuracy = np.concatenate(right).mean()
     print(f"MUSK1, {repeats} x 10-fold: accuracy {accuracy:.3f}")
     assert accuracy > expected
