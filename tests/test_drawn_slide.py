@@ -39,7 +39,7 @@ def tiles_of(level0: np.ndarray) -> np.ndarray:
     return tiles[(tissue > 1 / 3) & ~pen]
 
 
-@pytest.mark.parametrize(("organ", "pieces"), zip(ORGANS, (1, 2, 3, 3), strict=True))
+@pytest.mark.parametrize(("organ", "pieces"), list(zip(ORGANS, (1, 2, 3, 3), strict=True)))
 def test_tissue_has_the_stated_mean_colour_whatever_it_shows(organ: str, pieces: int) -> None:
     plain = Drawing((0, 5), 2, organ, 1.0, 0.35, pieces, lesion=False, aligned=False, pen=None)
     shown = [draw_slide(dataclasses.replace(plain, lesion=lesion, aligned=aligned)) for lesion, aligned in ((0, 0), (1, 0), (0, 1))]
