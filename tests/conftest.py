@@ -11,12 +11,7 @@ from tests.checkout import Checkout
 
 # Tests of a file stay on one of pytest-xdist's workers, and these files on one together: they share the cluster, or a checkout that
 # they change. They start first, because they take longest.
-TOGETHER = {
-    "tests/slurm/": "the cluster",
-    "tests/test_workflow.py": "the checkout",
-    "tests/test_readme.py": "the checkout",
-    "tests/test_two_checkouts.py": "another checkout",
-}
+TOGETHER = {"tests/slurm/": "the cluster", "tests/test_workflow.py": "the checkout", "tests/test_readme.py": "the checkout"}
 
 
 def group(test: str) -> str:

@@ -170,6 +170,14 @@ def test_a_slide_that_left_is_swept_away(checkout: Checkout) -> None:
     assert not list(checkout.folder.glob("results/t*/*/one_more*"))
 
 
+def test_two_fresh_checkouts_give_the_same_figures(results: Path, tmp_path: Path) -> None:
+    other = Checkout(tmp_path)
+    other.snakemake("all")
+    for pattern in ("figures/**/*.csv", "tables/*.csv", "splits/*.csv", "schedule/*.arrow"):
+        for path in sorted(results.glob(pattern)):
+            assert path.read_bytes() == (other.folder / "results" / path.relative_to(results)).read_bytes(), path.name
+
+
 def test_a_misspelt_key_stops_before_any_job(checkout: Checkout) -> None:
     (checkout.folder / "misspelt.yaml").write_text(yaml.safe_dump({"gma": {"learning_rate": 1}}))
     done = checkout.python("-m", "snakemake", "-n", "--configfile", "config/demo.yaml", "config/test.yaml", "misspelt.yaml", "--", "all")
