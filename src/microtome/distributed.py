@@ -27,7 +27,7 @@ class Processes:
 def processes() -> Iterator[Processes]:
     """Join the group (nccl on GPUs, gloo on CPUs) and leave it at the end. A GPU a process, the LOCAL_RANK-th of the machine.
 
-    A process that fails does not leave it: nccl's group is left by all together, and the others may be waiting for this one.
+    A process that fails does not leave nccl's group: that is left by all together, and the others may be waiting for this one.
 
     Raises:
         UserError: there are more processes on this machine than GPUs.
@@ -46,15 +46,15 @@ def processes() -> Iterator[Processes]:
         device = torch.device("cpu")
     if world > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", device_id=device if device.type == "cuda" else None)
-    stopped = None
+    together = True
     try:
         yield Processes(rank, world, device)
-    except StoppedError as error:  # in all of them, after the same step
-        stopped = error
-    if world > 1:
-        dist.destroy_process_group()
-    if stopped:
-        raise stopped
+    except BaseException as error:
+        together = isinstance(error, StoppedError)  # in all of them, after the same step
+        raise
+    finally:
+        if world > 1 and (together or device.type == "cpu"):
+            dist.destroy_process_group()
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:

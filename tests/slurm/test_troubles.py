@@ -48,7 +48,8 @@ def interrupted(folder: Path, prepared: Path) -> None:
     trial.slow_s = 1  # pretraining's launcher waits until it has saved
     until(lambda: not trial.alive(), "an empty queue")
     assert run.end() == 1
-    assert "Stopped by signal 15" in (folder / "logs/pretrain/mae_tiny/1.log").read_text()
+    log = folder / "logs/pretrain/mae_tiny/1.log"
+    until(lambda: "Stopped by signal 15" in log.read_text(), "the launcher's last word")
     assert not (folder / TISSUE).exists()
     assert not (folder / PRETRAIN).exists()
     assert not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt"))
