@@ -172,10 +172,8 @@ def figure_attention(runs: list[Path], catalog: Path, tiles: Path, pdf: Path, pn
     attention = pd.read_parquet(folder / "attention.parquet", filters=[("slide", "in", shown["slide"].tolist())])
     rows = shown.merge(attention.groupby("slide")["runs"].first().reset_index(), on="slide").merge(pd.read_parquet(catalog), on="slide")
     slides = [with_tiles(row, attention[attention["slide"] == row.slide], tiles) for row in rows.itertuples()]
-    title, scale = (
-        f"{folder.parent.name}: gated attention on {settings.labels.get(encoder, encoder)}, the best encoder by AUC",
-        scale_of(slides),
-    )
+    title = f"{folder.parent.name}: gated attention on {settings.labels.get(encoder, encoder)}, the best encoder by AUC"
+    scale = scale_of(slides)
     with style(), atomic_path(pdf) as part, PdfPages(part, metadata={"CreationDate": None}) as file:
         for some in pages(slides):
             file.savefig(draw(some, title, scale)[0])

@@ -116,6 +116,12 @@ def draw(columns: list[Column]) -> Figure:
     return figure
 
 
+def gallery(algorithm: DinoAlgorithm | MaeAlgorithm, tiles: Tiles) -> Figure:
+    """The page of `tiles`, and beside them what the network of `algorithm` sees or makes of them."""
+    seen = dino_columns(algorithm, tiles) if isinstance(algorithm, DinoAlgorithm) else mae_columns(algorithm, tiles)
+    return draw([Column("tile", [tiles.images.permute(0, 3, 1, 2) / 255]), *seen])
+
+
 def read_tiles(schedule: Path, count: int, pseudo_epoch: int, max_replaced: int) -> Tiles:
     """`count` tiles, evenly spread over the schedule; one that cannot be read is replaced as in training, where that is allowed."""
     positions = np.linspace(0, len(Schedule(schedule)), count, endpoint=False).astype(np.int64)
@@ -140,8 +146,7 @@ def figure_gallery(
     job = resume.Job(pseudo_epoch + 1, schedule, settings.run.global_batch, length, state.parent, settings.json_text(), "")
     algorithm.load_state_dict(resume.end_of(state, job, mapped_state)["algorithm"])
     some = read_tiles(schedule, tiles, pseudo_epoch, max_replaced_tiles)
-    seen = dino_columns(algorithm, some) if isinstance(algorithm, DinoAlgorithm) else mae_columns(algorithm, some)
-    save(draw([Column("tile", [some.images.permute(0, 3, 1, 2) / 255]), *seen]), pdf, png)
+    save(gallery(algorithm, some), pdf, png)
     rows = [(position, Schedule(schedule)[position]) for position in some.positions.tolist()]
     named = [{"position": position, "slide": Path(tile.tar).stem, "tile": tile.tile} for position, tile in rows]
     write_text(csv, pd.DataFrame(named).to_csv(index=False))

@@ -24,7 +24,7 @@ from microtome.algorithm import Tiles
 from microtome.checkpoint import load_state
 from microtome.collapse import probe_features
 from microtome.dino import DinoAlgorithm
-from microtome.figure_gallery import Column, dino_columns, draw, mae_columns
+from microtome.figure_gallery import gallery
 from microtome.figure_style import save
 from microtome.mae import MaeAlgorithm
 from microtome.pretrain import build_algorithm, pretrain
@@ -84,9 +84,7 @@ def accuracies(features: np.ndarray, classes: np.ndarray, held_out: np.ndarray) 
 def show(algorithm: DinoAlgorithm | MaeAlgorithm, images: np.ndarray, epoch: int, png: Path) -> None:
     """The gallery of some of the images, evenly spread."""
     some = torch.from_numpy(images[:: len(images) // SHOWN][:SHOWN].copy())
-    tiles = Tiles(some, np.arange(len(some)), epoch)
-    seen = dino_columns(algorithm, tiles) if isinstance(algorithm, DinoAlgorithm) else mae_columns(algorithm, tiles)
-    save(draw([Column("tile", [some.permute(0, 3, 1, 2) / 255]), *seen]), png.with_suffix(".pdf"), png)
+    save(gallery(algorithm, Tiles(some, np.arange(len(some)), epoch)), png.with_suffix(".pdf"), png)
 
 
 def settings_of(name: str, epochs: int, batch: int, model: str, precision: str = "fp32", **recipe: Any) -> PretrainSettings:
