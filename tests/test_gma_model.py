@@ -160,7 +160,7 @@ def test_a_step_costs_what_it_is_said_to() -> None:
     """Its buffers, and the two beside them from which features that are not on the device are used in turn."""
     for shape in (Shape(12, 16, 8, 3, 0.25), Shape(8, 8, 16, 2, 0.25)):
         net = nets(1, shape, rows=BLOCK)
-        held = [*net.buffers.values(), net.drawn, net.dgate, net.joined, *torch.empty(2, BLOCK, shape.dim)]
+        held = [*net.buffers.values(), net.drawn, net.ones, net.joined, *torch.empty(2, BLOCK, shape.dim)]
         assert sum(buffer.nbytes for buffer in held) == BLOCK * Nets.bytes_a_tile(shape)
 
 

@@ -53,10 +53,24 @@ def test_sincos_embedding_is_vaswanis() -> None:
 
 
 def test_tokens_are_timms_at_the_models_own_size() -> None:
-    model = vit.build_vit("vit_tiny_patch16_224", False, 64, seed=0, drop_path_rate=0.1).eval()
-    images = torch.randn(2, 3, 64, 64)
-    assert torch.allclose(vit.tokens(model, images), model.forward_features(images), atol=1e-6)
-    assert vit.tokens(model, torch.randn(2, 3, 32, 48)).shape == (2, 7, 192)
+    model = vit.build_vit("vit_tiny_patch16_224", False, 64, seed=0, drop_path_rate=0.1).eval().double()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    assert torch.allclose(vit.tokens(model, images), model.forward_features(images), atol=1e-12)
+    assert vit.tokens(model, torch.randn(2, 3, 32, 48, dtype=torch.float64)).shape == (2, 7, 192)
+
+
+def test_the_class_token_alone_and_its_gradients_are_those_of_all_tokens() -> None:
+    model = vit.build_vit("vit_tiny_patch16_224", False, 32, seed=0, drop_path_rate=0.5).double()
+    images = torch.randn(6, 3, 32, 48, dtype=torch.float64)
+    vit.set_drop_path(model, torch.from_numpy(vit.draw_drop_path(model, 0, 0, 1, np.arange(6))).double())
+    found, gradients = [], []
+    for token in (vit.class_token(model, images), vit.tokens(model, images)[:, 0]):
+        found.append(token)
+        token.square().sum().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]))
+        model.zero_grad()
+    assert torch.allclose(found[0], found[1], atol=1e-12)
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-10)
 
 
 def test_drop_path_loses_samples_by_their_number_and_scales_the_others() -> None:

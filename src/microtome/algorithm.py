@@ -44,6 +44,9 @@ class Algorithm(Protocol):
     def encoder(self) -> Any:
         """The timm ViT that is released."""
 
+    def compile_beside(self) -> None:
+        """Compile what works beside the network: augmentation, loss, teacher. Results change within rounding."""
+
     def rates(self, step: int) -> Rates:
         """Learning rate and whatever else changes at a step of the schedule."""
 

@@ -24,8 +24,8 @@ HOST_SHARE = 0.6  # of the machine's free memory may go to features; what it doe
 
 # A GPU keeps a share free, and no less than STEP_B, for the nets and the buffers of a step, which is split to what is left. Of a published
 # task (2,000 slides x 7,600 tiles, 40 nets), 2,048 features are 124.5 GB of the 149 that an H200 has free. 24.5 are left: 1.1 for weights,
-# gradients and moments; a step may take half, at 44 kB a tile (`Nets.bytes_a_tile`) 278,000 of the 304,000 tiles of 40 slides at once.
-# STEP_B is enough for those nets and a slide of 140,000 tiles; one of 384 features costs 24 kB a tile.
+# gradients and moments; a step may take half, at 42 kB a tile (`Nets.bytes_a_tile`) 288,000 of the 304,000 tiles of 40 slides at once.
+# STEP_B is enough for those nets and a slide of 140,000 tiles; one of 384 features costs 23 kB a tile.
 GPU_SHARE, STEP_B = 0.85, 8e9
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from microtome import vit
-from microtome.augment import normalise
+from microtome.colour import normalise
 from microtome.crops import resized_crops
 from microtome.errors import UserError
 from microtome.recipes import Dino, Mae, Monitor

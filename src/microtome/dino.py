@@ -4,9 +4,9 @@ Views are numbered 0 and 1 (global), 2 ... (local). Logits are [views, n, K], K 
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class DinoNetwork(nn.Module):
         features = []
         for images, numbers in zip(crops, drop_path, strict=True):
             vit.set_drop_path(self.backbone, numbers)
-            features.append(vit.tokens(self.backbone, images)[:, 0])
+            features.append(vit.class_token(self.backbone, images))
         logits: torch.Tensor = self.head(torch.cat(features))
         return logits
 
@@ -98,6 +98,7 @@ class DinoAlgorithm(nn.Module):
         local_view = View(recipe.local_crops_px, recipe.local_crops_scale, colour=True, blur_probability=0.5)
         numbered = list(enumerate(global_views + [local_view] * recipe.local_crops))
         self.views = [group for group in (numbered[:2], numbered[2:]) if group]
+        self.compiled = False
         self._forget()
 
     def _forget(self) -> None:
@@ -105,6 +106,11 @@ class DinoAlgorithm(nn.Module):
         self._logits_sum: torch.Tensor | float = 0.0
         self._probabilities_sum: torch.Tensor | float = 0.0
         self._entropy_sum: torch.Tensor | float = 0.0
+
+    def compile_beside(self) -> None:
+        """Compile augmentation, teacher and loss."""
+        self.compiled = True
+        self.teacher.compile(dynamic=False)
 
     @property
     def encoder(self) -> Any:
@@ -118,7 +124,7 @@ class DinoAlgorithm(nn.Module):
     def prepare(self, tiles: Tiles) -> Prepared:
         """Augmented views and drop-path numbers."""
         where = (self.seed, tiles.pseudo_epoch, tiles.positions)
-        crops = [views(tiles.images, group, *where, self.recipe.mean, self.recipe.std) for group in self.views]
+        crops = [views(tiles.images, group, *where, self.recipe.mean, self.recipe.std, self.compiled) for group in self.views]
         device = tiles.images.device
         drop_path = [pinned(self._drop_path(group, *where), device).to(device, non_blocking=True) for group in self.views]
         return Prepared(crops, drop_path, len(tiles.positions))
@@ -130,14 +136,15 @@ class DinoAlgorithm(nn.Module):
     def loss(self, network: nn.Module, prepared: Prepared, rates: Rates) -> torch.Tensor:
         """Cross-entropy of the student's views with the teacher's two global ones."""
         with torch.no_grad():
-            logits = self.teacher(prepared.crops[:1], [None]).unflatten(0, (2, prepared.n))
-            targets = teacher_probabilities(logits, self.center, rates.teacher_temp or 1.0)
-            self._logits_sum += logits.sum(dim=(0, 1))
-            self._probabilities_sum += targets.sum(dim=(0, 1))
-            self._entropy_sum += entropy(targets).sum()
+            teacher = self.teacher(prepared.crops[:1], [None]).unflatten(0, (2, prepared.n))
         student = network(prepared.crops, prepared.drop_path).unflatten(0, (-1, prepared.n))
         with torch.autocast(student.device.type, enabled=False):  # bf16 has 8 bits: too few for sums over K
-            return dino_loss(student, targets, self.recipe.student_temp)
+            judge = JUDGE if self.compiled else judged
+            found = judge(student, teacher, self.center, rates.teacher_temp or 1.0, self.recipe.student_temp)
+        self._logits_sum += found.logits
+        self._probabilities_sum += found.probabilities
+        self._entropy_sum += found.entropy
+        return found.loss
 
     def before_update(self, step: int) -> torch.Tensor:
         """Clip each tensor's gradient, and withhold the last layer's in the first pseudo-epochs."""
@@ -159,6 +166,25 @@ class DinoAlgorithm(nn.Module):
         self._forget()
         whole = entropy(probabilities_mean)
         return {"entropy": whole, "spread": whole - sharpness}
+
+
+class Judged(NamedTuple):
+    """The loss of a micro-batch, and sums over its global views: of the teacher's logits [K] and probabilities [K], of their entropy."""
+
+    loss: torch.Tensor
+    logits: torch.Tensor
+    probabilities: torch.Tensor
+    entropy: torch.Tensor
+
+
+def judged(student: torch.Tensor, teacher: torch.Tensor, center: torch.Tensor, teacher_temp: float, student_temp: float) -> Judged:
+    """What comes of the logits of student [v, n, K] and teacher [2, n, K]."""
+    targets = teacher_probabilities(teacher, center, teacher_temp)
+    loss = dino_loss(student, targets, student_temp)
+    return Judged(loss, teacher.sum(dim=(0, 1)), targets.sum(dim=(0, 1)), entropy(targets).sum())
+
+
+JUDGE: Callable[..., Judged] = torch.compile(judged, dynamic=False)
 
 
 def teacher_probabilities(logits: torch.Tensor, center: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -3,6 +3,7 @@
 An image is L patches of p x p px; a patch is p * p * 3 numbers, channels last. Masks are float [n, L]: 0 is kept, 1 is removed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,9 @@ class MaeNetwork(nn.Module):
 
     def encode(self, images: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         """Tokens [n, 1 + kept, d] of the patches numbered `keep` [n, kept]."""
-        embedded = vit.patches(self.encoder, images)[0] + self.encoder.pos_embed[:, 1:]
-        embedded = embedded.gather(1, keep[:, :, None].expand(-1, -1, embedded.shape[2]))
+        pixels = vit.cut_patches(self.encoder, images)
+        pixels = pixels.gather(1, keep[:, :, None].expand(-1, -1, pixels.shape[2]))  # the others are not even embedded
+        embedded = vit.embed(self.encoder, pixels) + self.encoder.pos_embed[0, 1:][keep]
         class_token = self.encoder.cls_token + self.encoder.pos_embed[:, :1]
         return vit.encode(self.encoder, torch.cat([class_token.expand(len(images), -1, -1), embedded], dim=1))
 
@@ -83,6 +85,11 @@ class MaeAlgorithm(nn.Module):
             self.network = MaeNetwork(encoder, recipe)
             initialise(self.network, whole=run.init == "random")
         self.view = View(recipe.crop_px, recipe.crop_scale, colour=False)
+        self.compiled = False
+
+    def compile_beside(self) -> None:
+        """Compile augmentation and loss."""
+        self.compiled = True
 
     @property
     def encoder(self) -> Any:
@@ -96,7 +103,7 @@ class MaeAlgorithm(nn.Module):
     def prepare(self, tiles: Tiles) -> Prepared:
         """Crops, and the order that says which patches are kept."""
         where = (self.seed, tiles.pseudo_epoch, tiles.positions)
-        images = views(tiles.images, [(0, self.view)], *where, self.recipe.mean, self.recipe.std)
+        images = views(tiles.images, [(0, self.view)], *where, self.recipe.mean, self.recipe.std, self.compiled)
         noise = uniforms(self.seed, Stream.MASK, tiles.pseudo_epoch, tiles.positions, self.patches)
         order = pinned(torch.from_numpy(noise.argsort(axis=1, kind="stable")), images.device)
         return Prepared(images, order.to(images.device, non_blocking=True))
@@ -104,10 +111,8 @@ class MaeAlgorithm(nn.Module):
     def loss(self, network: nn.Module, prepared: Prepared, rates: Rates) -> torch.Tensor:
         """The mean squared error of the removed patches."""
         predicted = network(prepared.images, prepared.order, self.kept).float()
-        targets = patchify(prepared.images, self.patch)
-        if self.recipe.norm_pix_loss:
-            targets = normalise_patches(targets)
-        return mae_loss(predicted, targets, mask_of(prepared.order, self.kept))
+        judge = JUDGE if self.compiled else judged
+        return judge(predicted, prepared.images, mask_of(prepared.order, self.kept), self.patch, self.recipe.norm_pix_loss)
 
     def before_update(self, step: int) -> torch.Tensor:
         """Nothing is clipped."""
@@ -117,6 +122,15 @@ class MaeAlgorithm(nn.Module):
     def after_update(self, rates: Rates, global_batch: int) -> dict[str, torch.Tensor]:
         """There is no teacher."""
         return {}
+
+
+def judged(predicted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, patch: int, norm_pix_loss: bool) -> torch.Tensor:
+    """The loss of predicted patches."""
+    targets = patchify(images, patch)
+    return mae_loss(predicted, normalise_patches(targets) if norm_pix_loss else targets, mask)
+
+
+JUDGE: Callable[..., torch.Tensor] = torch.compile(judged, dynamic=False)
 
 
 def mask_of(order: torch.Tensor, kept: int) -> torch.Tensor:

@@ -41,7 +41,7 @@ class Trainer:
         processes: this one and its group.
         precision: `fp32`, or `bf16` by autocast.
         global_batch: tiles a step, over all processes.
-        compiled: compile the network.
+        compiled: compile the network and what works beside it.
 
     Raises:
         UserError: bf16 on a GPU that has none.
@@ -58,7 +58,10 @@ class Trainer:
         network: nn.Module = algorithm.network
         if processes.world > 1:
             network = DistributedDataParallel(network, gradient_as_bucket_view=True)
-        self._network = cast("nn.Module", torch.compile(network)) if compiled else network
+        if compiled:
+            algorithm.compile_beside()
+            network = cast("nn.Module", torch.compile(network, dynamic=False))
+        self._network = network
         self._loss: torch.Tensor | float = 0.0
         self._pending: deque[Pending] = deque()
 

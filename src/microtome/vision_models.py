@@ -156,19 +156,27 @@ def only_class_token(model: nn.Module) -> None:
     Other models are left as they are. It saves the larger part of a block: a fifteenth of ViT-S/16.
     """
     last = cast("Any", model).blocks[-1]
-    if type(last) is Block and type(last.attn) is Attention and last.attn.gate is None:
-        cast("Any", last).forward = partial(_class_token, last)
+    if _is_plain(last):
+        cast("Any", last).forward = partial(class_token_of, last)
 
 
-def _class_token(block: Any, tokens: Tensor) -> Tensor:
+def _is_plain(block: nn.Module) -> bool:
+    return type(block) is Block and type(block.attn) is Attention and block.attn.gate is None
+
+
+def class_token_of(block: Any, tokens: Tensor) -> Tensor:
     """A block's class token [n, 1, d] out of all tokens [n, tokens, d]: its queries are one, its keys and values are all."""
+    if not _is_plain(block):
+        return cast("Tensor", block(tokens)[:, :1])
     attention, normed = block.attn, block.norm1(tokens)
-    weights, biases = attention.qkv.weight.tensor_split(3), [None] * 3 if attention.qkv.bias is None else attention.qkv.bias.tensor_split(3)
-    parts = zip((normed[:, :1], normed, normed), weights, biases, strict=True)
-    query, key, value = (linear(*part).reshape(len(tokens), -1, attention.num_heads, attention.head_dim).transpose(1, 2) for part in parts)
+    weight, bias, dim = attention.qkv.weight, attention.qkv.bias, tokens.shape[2]
+    of_query, of_others = (None, None) if bias is None else (bias[:dim], bias[dim:])
+    n, heads = len(tokens), attention.num_heads
+    query = linear(normed[:, :1], weight[:dim], of_query).view(n, 1, heads, -1).transpose(1, 2)
+    key, value = linear(normed, weight[dim:], of_others).view(n, -1, 2, heads, attention.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
     mixed = scaled_dot_product_attention(attention.q_norm(query), attention.k_norm(key), value)
-    token = tokens[:, :1] + block.ls1(attention.proj(attention.norm(mixed.transpose(1, 2).flatten(2))))
-    return cast("Tensor", token + block.ls2(block.mlp(block.norm2(token))))
+    token = tokens[:, :1] + block.drop_path1(block.ls1(attention.proj(attention.norm(mixed.transpose(1, 2).flatten(2)))))
+    return cast("Tensor", token + block.drop_path2(block.ls2(block.mlp(block.norm2(token)))))
 
 
 def normalization(model: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from microtome.errors import UserError
 from microtome.randomness import Stream, uniforms
-from microtome.vision_models import backbone, is_plain_vit
+from microtome.vision_models import backbone, class_token_of, is_plain_vit
 
 
 class DropPath(nn.Module):
@@ -81,17 +81,42 @@ def set_drop_path(vit: Any, numbers: torch.Tensor | None) -> None:
         block.drop_path2.numbers = None if numbers is None else numbers[:, 2 * index + 1]
 
 
-def patches(vit: Any, images: torch.Tensor) -> tuple[torch.Tensor, int, int]:
-    """Patch tokens [n, rows * columns, d] without position embedding, and the grid's rows and columns."""
-    embedded = vit.patch_embed(images)  # [n, rows, columns, d]: timm's layout where image sizes may vary
-    return embedded.flatten(1, 2), embedded.shape[1], embedded.shape[2]
+def cut_patches(vit: Any, images: torch.Tensor) -> torch.Tensor:
+    """The pixels [n, rows * columns, 3 * p * p] of each patch, channels first, as the weights of the embedding have them."""
+    patch = patch_px(vit)
+    n, channels, height, width = images.shape
+    grid = images.reshape(n, channels, height // patch, patch, width // patch, patch)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(n, -1, channels * patch * patch)
+
+
+def embed(vit: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Patch tokens [n, L, d] of `pixels` [n, L, 3 * p * p], without position: a product, ten times as fast on a GPU as the convolution."""
+    projection = vit.patch_embed.proj
+    tokens: torch.Tensor = vit.patch_embed.norm(F.linear(pixels, projection.weight.flatten(1), projection.bias))
+    return tokens
 
 
 def tokens(vit: Any, images: torch.Tensor) -> torch.Tensor:
     """All tokens after the last block and the final LayerNorm."""
-    embedded, rows, columns = patches(vit, images)
-    embedded = torch.cat([vit.cls_token.expand(len(images), -1, -1), embedded], dim=1)
-    return encode(vit, embedded + resized_pos_embed(vit.pos_embed, rows, columns))
+    return encode(vit, embedded(vit, images))
+
+
+def class_token(vit: Any, images: torch.Tensor) -> torch.Tensor:
+    """The class token [n, d] of `tokens`, within rounding; the last block computes nothing else."""
+    *blocks, last = vit.blocks
+    encoded = vit.norm_pre(embedded(vit, images))
+    for block in blocks:
+        encoded = block(encoded)
+    token: torch.Tensor = vit.norm(class_token_of(last, encoded))
+    return token[:, 0]
+
+
+def embedded(vit: Any, images: torch.Tensor) -> torch.Tensor:
+    """Class token and patches with their positions."""
+    rows, columns = (side // patch_px(vit) for side in images.shape[2:])
+    patches = embed(vit, cut_patches(vit, images))
+    whole = torch.cat([vit.cls_token.expand(len(images), -1, -1), patches], dim=1)
+    return whole + resized_pos_embed(vit.pos_embed, rows, columns)
 
 
 def encode(vit: Any, embedded: torch.Tensor) -> torch.Tensor:

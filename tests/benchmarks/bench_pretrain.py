@@ -47,7 +47,7 @@ from torchvision import transforms  # isort: skip  (after microtome.vision_model
 TILES = 768
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-STEP_TILES, STEPS = (256, 40) if DEVICE.type == "cuda" else (4, 2)
+STEP_TILES, STEPS = (384, 30) if DEVICE.type == "cuda" else (4, 2)
 WORKERS = max(1, (os.cpu_count() or 1) - 1)
 SHARED = {"workers": ("read", "decode"), "device": ("augment", "step")}  # who does two parts one after the other
 PRECISION = "bf16" if DEVICE.type == "cuda" else "fp32"
