@@ -24,7 +24,7 @@ def config() -> Config:
 
 @pytest.fixture
 def slurm() -> Profile:
-    return Profile(ROOT / "profiles" / "slurm")
+    return Profile(ROOT / "profiles" / "slurm" / "config.yaml")
 
 
 def test_queueing_by_hand(config: Config, slurm: Profile) -> None:
@@ -47,7 +47,7 @@ def test_the_text_says_what_it_assumes_and_what_will_not_do(config: Config, slur
     assert "gma dino_vits16: features" not in printed  # 23.6 GB of 64
     assert costs.HELD_SHARE == HOST_SHARE
     assert max(map(len, printed.splitlines())) < 180
-    local = text(config, PUBLISHED, Profile(ROOT / "profiles" / "local"))
+    local = text(config, PUBLISHED, Profile(ROOT / "profiles" / "local" / "config.yaml"))
     assert "pretrain dino_vits16: about 5,072 GPU hours, and rule pretrain has no GPU" in local
 
 
@@ -61,7 +61,7 @@ def test_a_limit_that_is_too_short(config: Config, tmp_path: Path) -> None:
     profile["set-resources"]["tiles"]["runtime"] = 60
     profile["set-resources"]["pretrain"]["runtime"] = "400 * attempt"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(profile))
-    printed = text(config, PUBLISHED, Profile(tmp_path))
+    printed = text(config, PUBLISHED, Profile(tmp_path / "config.yaml"))
     assert "tiles: 7 h a job, limit 1 h: raise `runtime` of tiles, or have more shards." in printed
     assert "pretrain dino_vits16: 8 h a pseudo-epoch, limit 7 h: requeued" in printed
 

@@ -93,10 +93,10 @@ def test_a_batch_that_processes_cannot_share(tmp_path: Path, monkeypatch: pytest
     for nodes, level in {2: "wrong", 3: "ok"}.items():
         written["set-resources"]["pretrain"] |= {"nodes": nodes, "processes": 8}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
-        (finding,) = project_checks.processes([], Profile(tmp_path))
+        (finding,) = project_checks.processes([], Profile(tmp_path / "config.yaml"))
         assert finding.level == level
         assert ("batch of 1,080 cannot be shared equally by 16 processes" in finding.what) == (nodes == 2)
-    assert not list(project_checks.processes([tmp_path / "missing.yaml"], Profile(tmp_path)))
+    assert not list(project_checks.processes([tmp_path / "missing.yaml"], Profile(tmp_path / "config.yaml")))
 
 
 def test_no_slurm_executor(monkeypatch: pytest.MonkeyPatch) -> None:
