@@ -16,6 +16,7 @@ from microtome.pretrain import pretrain
 from tests.training import SILENT, arguments, drawn_schedules, drawn_tile, make_schedules, rows, small_settings, start, steps_done, wait_for
 
 BATCH = 8
+UNLESS_NOHUP = pytest.mark.skipif(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="these tests run under nohup")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def schedules(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return drawn_schedules(tmp_path_factory.mktemp("schedule"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, pytest.param(signal.SIGHUP, marks=UNLESS_NOHUP)])
 def test_a_signal_to_the_whole_group_saves_first(number: signal.Signals, schedules: list[Path], tmp_path: Path) -> None:
     values = arguments(tmp_path, schedules[0], small_settings("mae", global_batch=1), workers=1)
     process = start(values, tmp_path / "log")
