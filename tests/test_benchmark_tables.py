@@ -26,7 +26,9 @@ def test_a_mean_is_over_splits_after_averaging_replicas() -> None:
 
 
 def test_of_one_split_there_is_the_mean_alone() -> None:
-    one = pd.DataFrame([{"task": "t", "encoder": "e", "label": "e", "mean": 0.5, "sd": 0.0, "low": 0.5, "high": 0.5, "splits": 1}])
+    runs = pd.DataFrame([{"task": "t", "encoder": "e", "split": 1, "replica": 1, "epoch": 3, "auc": 0.5}])
+    one = auc_table(runs, TablesSettings(seed=5, bootstrap=100, tasks={}, labels={}))
+    assert one.to_csv(index=False).splitlines()[1] == "t,e,e,0.5,,,,1"
     assert auc_overview(one).to_numpy().tolist() == [["e", "0.500"], ["", ""]]
 
 

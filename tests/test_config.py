@@ -50,6 +50,23 @@ def test_every_configuration_is_valid_and_has_random_weights_as_the_null(overlay
         (("pretrain", "runs", "dino_vits16", "pseudo_epochs"), 51, "expected at most 50 (schedule.pseudo_epochs)"),
         (("features", "encoders", "dino_vits16", "pseudo_epochs"), [26], "found 26, expected at most 25 (the end of run dino_vits16)"),
         (("pretrain", "runs", "dino_vits16", "global_batch"), 10**9, "expected at most 65000000 (schedule.tiles)"),
+        (
+            ("pretrain", "recipes", "dino", "warmup_epochs"),
+            51,
+            "warmup_epochs: found 51.0, expected at most 50 (schedule_epochs of run dino_vits16)",
+        ),
+        (("pretrain", "recipes", "dino", "warmup_teacher_temp_epochs"), 60, "found 60.0, expected at most 50"),
+        (
+            ("pretrain", "recipes", "mae", "mask_ratio"),
+            0.996,
+            "pretrain.recipes.mae.mask_ratio: found 0.996, expected at most 0.9948979591836735 (which keeps one of the 196 patches",
+        ),
+        (
+            ("pretrain", "recipes", "dino", "global_crops_scale"),
+            [1.0, 0.4],
+            "global_crops_scale: found [1.0, 0.4], expected: the smaller part of the tile's area first",
+        ),
+        (("gma", "epochs"), 9, "gma.warmup_epochs: found 10, expected at most 9 (gma.epochs)"),
         (("schedule", "exclude_tasks"), ["exmple"], "did you mean 'example'?"),
         (("figures", "attention_named"), {"exmple": ["a_slide"]}, "figures.attention_named: found 'exmple'"),
         (("pretrain", "recipes", "dino", "clip_grad"), float("nan"), "pretrain.recipes.dino.dino.clip_grad"),

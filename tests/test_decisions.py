@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_curve, top_k_accuracy_score
 
-from microtome.decisions import calibration, decisions, operating_points, youden_threshold
+from microtome.decisions import calibration, decision_overview, decision_table, decisions, operating_points, youden_threshold
 from tests.benchmark_runs import figures_settings
 from tests.test_table_files import assert_tex
 
@@ -137,3 +137,10 @@ def test_the_table_averages_replicas_and_then_splits(tmp_path: Path) -> None:
     assert len(shown) == 4, "a run with its last checkpoint"
     assert f"{row['mean']:.3f} ({row['sd']:.3f}) [{row['low']:.3f}, {row['high']:.3f}]" in shown[2]
     assert_tex((tmp_path / "decisions.tex").read_text())
+
+
+def test_of_one_split_there_is_the_mean_alone(tmp_path: Path) -> None:
+    table = decision_table([write(tmp_path, "easy", "dino@1", drawn(runs=2))], figures_settings({}))
+    assert table[["sd", "low", "high"]].isna().all(axis=None)
+    (accuracy,) = decision_overview(table)["accuracy"]
+    assert accuracy == f"{table['mean'][0]:.3f}"

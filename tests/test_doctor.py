@@ -24,4 +24,4 @@ def test_the_whole_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     printed = capsys.readouterr().out
     assert done.value.code == 1
     assert "wrong    The configuration is not valid." in printed
-    assert "wrong    No profile 'nowhere'. Expected config.yaml in one of: nowhere, " in printed
+    assert "wrong    No profile 'nowhere'. Expected config.yaml (or config.v8+.yaml, profile.yaml) in one of: nowhere, " in printed

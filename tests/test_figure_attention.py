@@ -1,6 +1,5 @@
 """The figure of a task's attention: one scale about 1, the tiles' own pixels, readable, and made where a slide is gone."""
 
-import dataclasses
 import io
 import re
 from pathlib import Path
@@ -10,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from microtome import slide_map
 from microtome.attended import Attended, with_tiles
-from microtome.figure_attention import DPI, FOOT_PX, GONE, HEAD_PX, Sheet, draw, figure_attention, pages, scale_of, tile_image
+from microtome.figure_attention import DPI, FOOT_PX, GONE, HEAD_PX, Sheet, draw, figure_attention, look, pages, scale_of, tile_image
 from microtome.settings import AttentionSettings
 from microtome.slides import open_slide
 from tests.benchmark_runs import write_runs
@@ -42,7 +42,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_figure_is_made_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_figure_is_made_from_files(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(slide_map, "open_slide", lambda path: opened.append(path) or open_slide(path))
     runs = sorted(folder.glob("gma/**/runs.csv"))
     outputs = [folder / f"attention.{kind}" for kind in ("pdf", "png", "csv")]
     settings = AttentionSettings(slides=1, named=(), labels={"res50": "res50 (random weights)"})
@@ -52,6 +54,7 @@ def test_the_figure_is_made_from_files(folder: Path, capsys: pytest.CaptureFixtu
     assert table.groupby("slide").size().to_dict() == {f"slide{number:03d}": tiles for number, tiles in enumerate(TILES)}
     for _, rows in table.groupby("slide"):
         assert rows["attention_times_tiles"].mean() == pytest.approx(1, abs=1e-5)
+    assert sorted(opened) == [folder / f"{number}.tiff" for number in range(4)], "each is read once"
     said = capsys.readouterr().out
     assert "slide000" not in said
     assert f"slide003: no picture: no such file: {folder / '3.tiff'}" in said
@@ -65,9 +68,10 @@ def looked_at(folder: Path) -> list[Attended]:
 
 def test_nothing_overlaps_and_titles_say_why_a_slide_is_shown(folder: Path) -> None:
     slides = sorted(looked_at(folder), key=lambda slide: str(slide.about.slide))[:2]
-    figure, gone = draw(slides, "texture: gated attention on res50 (random weights), the best encoder by AUC", scale_of(slides))
+    seen = [look(slide) for slide in slides]
+    figure = draw(seen, "texture: gated attention on res50 (random weights), the best encoder by AUC", scale_of(slides))
     assert_readable(figure)
-    assert len(gone) == 1
+    assert [bool(each.gone) for each in seen] == [False, True]
     shown = [text for text, _ in texts(figure)]
     assert "slide000: class 0, predicted worst of its class: probability 0.25, mean of 40 runs" in shown
     assert shown.count("slide not there") == 1
@@ -98,11 +102,10 @@ def test_tiles_are_those_of_the_store_or_else_of_the_slide(folder: Path) -> None
 
 
 def test_pages_of_the_pdf_fit_a_journals(folder: Path) -> None:
-    one = looked_at(folder)[0]
     for tile_px, slides, expected in ((256, 4, [2, 2]), (256, 6, [3, 3]), (256, 8, [3, 3, 2]), (128, 4, [2, 2]), (32, 2, [2])):
-        tiles = dataclasses.replace(one.tiles, tile_px=tile_px)
-        found = pages([Attended(one.about, tiles, one.times)] * slides)
+        found = pages(list(range(slides)), tile_px)
         assert [len(some) for some in found] == expected, tile_px
+        assert [slide for some in found for slide in some] == list(range(slides))
         assert (HEAD_PX + max(expected) * Sheet(tile_px).row_px + FOOT_PX) / DPI * 25.4 <= 240
     runs = sorted(folder.glob("gma/**/runs.csv"))
     outputs = [folder / f"attention.{kind}" for kind in ("pdf", "png", "csv")]

@@ -26,7 +26,10 @@ def test_a_new_project_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"cd '{folder}'\n" in said
     assert "  snakemake --profile slurm all\n" in said
     plan = subprocess.run(["make", "plan", "PROFILE=slurm"], cwd=folder, capture_output=True, text=True, check=True).stdout
-    assert "GPU hours" in plan
+    assert "Plan for 4 slides" in plan
+    assert "cohort.shards 64: of 4 slides, 1 would do." in plan
+    larger = subprocess.run(["make", "plan", "SLIDES=500"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert "Plan for 500 slides" in larger
     planned = snakemake(folder, "--profile", "slurm", "-n", "--quiet", "rules", "--", "all")
     assert "cohort" in planned
     assert "tiles                    64" in planned

@@ -1,10 +1,12 @@
 """Processes that train together on one machine: they find one another, and one that fails fails all."""
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 RANKS = """
@@ -26,7 +28,8 @@ def launch(folder: Path, processes: int, word: str) -> "subprocess.Popen[str]":
     (folder / "ranks.py").write_text(RANKS)
     place = ["--nodes", "0", "--processes", str(processes), "--gpus", "0", "--cpus", "1", "--mem-mb", "100", "--runtime-min", "1"]
     command = [sys.executable, "-m", "microtome.launch", "--folder", str(folder), *place, "--partition", "", "--account", ""]
-    return subprocess.Popen([*command, "--", sys.executable, str(folder / "ranks.py"), word], stdout=subprocess.PIPE, text=True)
+    ranks = [sys.executable, str(folder / "ranks.py"), word]
+    return subprocess.Popen([*command, "--", *ranks], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_ranks_find_one_another(tmp_path: Path) -> None:
@@ -65,3 +68,28 @@ def test_signals_reach_the_ranks(tmp_path: Path, signal: str, status: int) -> No
     subprocess.run(["kill", f"-{signal}", str(process.pid)], check=True)
     process.communicate(timeout=30)
     assert process.returncode == status
+
+
+def test_ranks_end_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
+    process = launch(tmp_path, 2, "sleep")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "sum 3\n"
+    ranks = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate(timeout=30)
+    assert len(ranks) == 2
+    assert not psutil.wait_procs(ranks, timeout=10)[1]
+
+
+def test_a_second_launcher_waits_for_the_first(tmp_path: Path) -> None:
+    first = launch(tmp_path, 1, "sleep")
+    assert first.stdout is not None
+    assert first.stdout.readline() == "sum 1\n"
+    second = launch(tmp_path, 1, "end")
+    assert second.stderr is not None
+    assert re.fullmatch(rf"Process {first.pid} on \S+ trains here already: waiting for its end. .*\n", second.stderr.readline())
+    assert not psutil.Process(second.pid).children()
+    first.terminate()
+    first.communicate(timeout=30)
+    assert second.communicate(timeout=60)[0] == "sum 1\n"
+    assert second.returncode == 0

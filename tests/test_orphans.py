@@ -55,7 +55,7 @@ def test_a_helper_ends_at_its_parents_word_or_death_alone(word: str, status: int
     process = subprocess.Popen([sys.executable, "-c", HELPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     helper = psutil.Process(int(process.stdout.readline()))
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP):
         helper.send_signal(number)  # at once: there is no moment in which it would die of them
     while any(int(line.split()[1], 16) for line in Path(f"/proc/{helper.pid}/status").read_text().splitlines() if line[:7] == "ShdPnd:"):
         time.sleep(0.01)
@@ -63,3 +63,10 @@ def test_a_helper_ends_at_its_parents_word_or_death_alone(word: str, status: int
     process.communicate(word, timeout=30)
     assert process.returncode == status
     assert not psutil.wait_procs([helper], timeout=30)[1]
+
+
+@pytest.mark.parametrize(("command", "heeded"), [(["nohup"], False), (["env", "--default-signal=HUP"], True)])
+def test_a_closed_terminal_asks_to_stop_unless_nohup_was_asked_for(command: list[str], heeded: bool) -> None:
+    script = "import signal; from microtome.orphans import STOPS; print(signal.SIGHUP in STOPS)"
+    done = subprocess.run([*command, sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{heeded}\n"

@@ -10,7 +10,7 @@ from microtome import costs
 from microtome.bags import HOST_SHARE
 from microtome.config import Config, load_config
 from microtome.errors import UserError
-from microtome.plan import elapsed_h, hours_a_job, plan, repeated, row, text, waves
+from microtome.plan import elapsed_h, hours_a_job, plan, repeated, row, small_shards, text, waves
 from microtome.project import Profile
 from tests.checkout import ROOT
 from tests.test_config import values
@@ -24,7 +24,7 @@ def config() -> Config:
 
 @pytest.fixture
 def slurm() -> Profile:
-    return Profile(ROOT / "profiles" / "slurm")
+    return Profile(ROOT / "profiles" / "slurm" / "config.yaml")
 
 
 def test_queueing_by_hand(config: Config, slurm: Profile) -> None:
@@ -47,8 +47,12 @@ def test_the_text_says_what_it_assumes_and_what_will_not_do(config: Config, slur
     assert "gma dino_vits16: features" not in printed  # 23.6 GB of 64
     assert costs.HELD_SHARE == HOST_SHARE
     assert max(map(len, printed.splitlines())) < 180
-    local = text(config, PUBLISHED, Profile(ROOT / "profiles" / "local"))
-    assert "pretrain dino_vits16: about 5,072 GPU hours, and rule pretrain has no GPU" in local
+    local = text(config, PUBLISHED, Profile(ROOT / "profiles" / "local" / "config.yaml"))
+    assert "  pretrain: about 8,415 GPU hours, and the rule has no GPU in" in local
+    assert local.count("and the rule has no GPU in") == 3, "a line a rule"
+    assert "On this machine these rules take its GPU, where it has one, a job at a time" in local
+    assert "? (no GPU) for the longest run" in local
+    assert "On this machine" not in printed
 
 
 def test_a_task_without_a_table_is_said(config: Config, slurm: Profile) -> None:
@@ -61,7 +65,7 @@ def test_a_limit_that_is_too_short(config: Config, tmp_path: Path) -> None:
     profile["set-resources"]["tiles"]["runtime"] = 60
     profile["set-resources"]["pretrain"]["runtime"] = "400 * attempt"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(profile))
-    printed = text(config, PUBLISHED, Profile(tmp_path))
+    printed = text(config, PUBLISHED, Profile(tmp_path / "config.yaml"))
     assert "tiles: 7 h a job, limit 1 h: raise `runtime` of tiles, or have more shards." in printed
     assert "pretrain dino_vits16: 8 h a pseudo-epoch, limit 7 h: requeued" in printed
 
@@ -71,10 +75,18 @@ def test_a_pseudo_epoch_of_far_more_tiles_than_there_are(config: Config, slurm: 
     said = (
         "schedule.tiles 65,000,000: a pseudo-epoch's slides (one part of 5) are expected to have about 460,000: each tile would be repeated"
     )
-    assert f"{said} 141 times. Set it to that, or less." in text(config, few, slurm)
+    assert f"{said} 141 times. Set it to 460,000 or less." in text(config, few, slurm)
     for slides in (423_563, 14_200):  # 0.1 and 2.98 times
         assert not repeated(config, dataclasses.replace(PUBLISHED, slides=slides))
     assert not repeated(config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"runs": {}})}), few)
+
+
+def test_shards_of_a_few_slides(config: Config, slurm: Profile) -> None:
+    few = dataclasses.replace(PUBLISHED, slides=900)
+    assert "cohort.shards 1024: of 900 slides, 3 would do. Choose before the first run" in text(config, few, slurm)
+    for shards, slides, said in ((64, 640, 0), (64, 639, 1), (4, 1, 0), (5, 1, 1)):
+        chosen = config.model_copy(update={"cohort": config.cohort.model_copy(update={"shards": shards})})
+        assert len(small_shards(chosen, dataclasses.replace(PUBLISHED, slides=slides))) == said
 
 
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from snakemake.cli import get_profile_dir
 from snakemake.common import get_appdirs
 
 from microtome.errors import UserError
@@ -17,17 +16,17 @@ from tests.test_config import values
 
 def profile(folder: Path, **written: Any) -> Profile:
     (folder / "config.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
-    return Profile(folder)
+    return Profile(folder / "config.yaml")
 
 
 def test_overlays_change_what_they_name_and_the_last_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.yaml").write_text(json.dumps(values()))
-    for name, epochs in {"a": 7, "b": 9}.items():
+    for name, epochs in {"a": 27, "b": 29}.items():
         (tmp_path / name).write_text(f"gma: {{epochs: {epochs}}}\n")
     plain, changed = read_config([]), read_config([Path("a"), Path("b")])
-    assert (changed.gma.epochs, read_config([Path("b"), Path("a")]).gma.epochs) == (9, 7)
+    assert (changed.gma.epochs, read_config([Path("b"), Path("a")]).gma.epochs) == (29, 27)
     assert changed.model_copy(update={"gma": plain.gma}) == plain
 
 
@@ -75,12 +74,6 @@ def test_unlimited_jobs_are_more_than_there_ever_are(tmp_path: Path) -> None:
     assert profile(tmp_path, jobs="unlimited").jobs > 10**9
 
 
-def as_snakemake(name: str) -> Path | None:
-    """The file that Snakemake's command line takes for `--profile name`."""
-    found = get_profile_dir(name)
-    return found and Path(found[1])
-
-
 def test_a_profile_is_looked_for_where_snakemake_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
@@ -88,13 +81,19 @@ def test_a_profile_is_looked_for_where_snakemake_looks(tmp_path: Path, monkeypat
     (users / "mine").mkdir(parents=True)
     profile(users / "mine", jobs=3)
     assert users.is_relative_to(tmp_path)
-    assert (Profile.named("mine").jobs, Profile.named("mine").file) == (3, as_snakemake("mine"))
+    assert (Profile.named("mine").jobs, Profile.named("mine").file) == (3, users / "mine" / "config.yaml")
     (tmp_path / "mine").mkdir()
     profile(tmp_path / "mine", jobs=4)
-    assert (Profile.named("mine").jobs, Profile.named("mine").file) == (4, as_snakemake("mine"))
-    assert as_snakemake("none") is None
-    with pytest.raises(UserError, match=rf"No profile 'none'. Expected config.yaml in one of: none, {re.escape(str(users))}/none, "):
+    assert Profile.named("mine").jobs == 4
+    with pytest.raises(UserError, match=rf"No profile 'none'. Expected config.yaml .* in one of: none, {re.escape(str(users))}/none, "):
         Profile.named("none")
+
+
+def test_a_profiles_file_has_any_name_that_snakemake_takes(tmp_path: Path) -> None:
+    for jobs, name in enumerate(["profile.yaml", "config.v8+.yaml", "config.v99+.yaml", "notes.yaml"], 1):
+        (tmp_path / name).write_text(f"jobs: {jobs}\n")
+        assert Profile.named(str(tmp_path)).jobs == min(jobs, 2)  # the highest version that ours is not below
+    assert Profile.named(f"{tmp_path}/notes.yaml").jobs == 4
 
 
 @pytest.mark.parametrize(
@@ -112,4 +111,4 @@ def test_a_profile_is_looked_for_where_snakemake_looks(tmp_path: Path, monkeypat
 def test_bad_profiles(tmp_path: Path, written: str, message: str) -> None:
     (tmp_path / "config.yaml").write_text(written + "\n")
     with pytest.raises(UserError, match=message):
-        print(Profile(tmp_path).needs("tiles"), Profile(tmp_path).jobs)
+        print(Profile(tmp_path / "config.yaml").needs("tiles"), Profile(tmp_path / "config.yaml").jobs)

@@ -35,7 +35,7 @@ def test_slides_and_tasks(tmp_path: Path) -> None:
     is_wrong(fault, "missing: patient, organ", "slide table")
 
 
-def test_slides_that_tissue_would_refuse(tmp_path: Path) -> None:
+def test_slides_that_tissue_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = project(tmp_path).model_copy(update={"max_failed_fraction": 0.2})
     _, slides = project_checks.slide_table(config)
     (finding,) = project_checks.slide_resolutions(config, slides)
@@ -58,7 +58,9 @@ def test_slides_that_tissue_would_refuse(tmp_path: Path) -> None:
     assert [finding.level for finding in project_checks.slide_resolutions(strict, slides)] == ["wrong"] * 3
     slides.loc[slides["slide"].isin(["s5", "s6"]), "mpp"] = 0.25  # the table has the last word
     assert len(list(project_checks.slide_resolutions(config, slides))) == 1
+    capsys.readouterr()
     assert not list(project_checks.slide_resolutions(config, slides.iloc[[list(slides["slide"]).index("s3")]]))
+    assert capsys.readouterr().err == "", "no bar of no slide"
 
 
 def test_more_files_in_a_folder_than_file_systems_like(tmp_path: Path) -> None:
@@ -93,10 +95,10 @@ def test_a_batch_that_processes_cannot_share(tmp_path: Path, monkeypatch: pytest
     for nodes, level in {2: "wrong", 3: "ok"}.items():
         written["set-resources"]["pretrain"] |= {"nodes": nodes, "processes": 8}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
-        (finding,) = project_checks.processes([], Profile(tmp_path))
+        (finding,) = project_checks.processes([], Profile(tmp_path / "config.yaml"))
         assert finding.level == level
         assert ("batch of 1,080 cannot be shared equally by 16 processes" in finding.what) == (nodes == 2)
-    assert not list(project_checks.processes([tmp_path / "missing.yaml"], Profile(tmp_path)))
+    assert not list(project_checks.processes([tmp_path / "missing.yaml"], Profile(tmp_path / "config.yaml")))
 
 
 def test_no_slurm_executor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -13,9 +14,11 @@ import torch
 from microtome.checkpoint import load_state
 from microtome.errors import STOPPED, UserError
 from microtome.pretrain import pretrain
+from microtome.trainer import Trainer
 from tests.training import SILENT, arguments, drawn_schedules, drawn_tile, make_schedules, rows, small_settings, start, steps_done, wait_for
 
 BATCH = 8
+UNLESS_NOHUP = pytest.mark.skipif(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="these tests run under nohup")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def schedules(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return drawn_schedules(tmp_path_factory.mktemp("schedule"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, pytest.param(signal.SIGHUP, marks=UNLESS_NOHUP)])
 def test_a_signal_to_the_whole_group_saves_first(number: signal.Signals, schedules: list[Path], tmp_path: Path) -> None:
     values = arguments(tmp_path, schedules[0], small_settings("mae", global_batch=1), workers=1)
     process = start(values, tmp_path / "log")
@@ -73,6 +76,16 @@ def test_a_loss_of_ln_k_is_a_collapse_after_the_warm_up_alone(schedules: list[Pa
     monitor = SILENT.model_copy(update={"action": "stop", "max_loss_fraction": 0.01})  # which any loss is more than
     with pytest.raises(UserError, match=r"collapsed at step 3: the loss is more than 0\.04159"):  # half of five steps are the warm-up
         pretrain(**arguments(tmp_path, schedules[0], small_settings("dino"), monitor=monitor))
+
+
+def test_every_row_has_its_speed_where_numbers_arrive_late(schedules: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the last two steps' numbers come when no step follows."""
+    monkeypatch.setattr(Trainer, "lag", 1)
+    values = arguments(tmp_path, schedules[0], small_settings("mae"))
+    pretrain(**values)
+    speeds = pd.read_csv(values["curve"])["images_per_s"]
+    assert len(speeds) == 5
+    assert (speeds > 0).all(), speeds.to_list()
 
 
 def test_an_unreadable_tile_stops_the_run_or_is_replaced_as_the_setting_says(tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def test_the_algorithm_says_which_values_a_recipe_has() -> None:
         ("dino", {"local_crops": -1}),
         ("dino", {"mean": (0.5, 0.5)}),
         ("dino", {"global_crops_px": 0}),
+        ("dino", {"local_crops_px": 0}),
+        ("dino", {"global_crops_scale": (0.4, 100)}),  # per cent
+        ("dino", {"local_crops_scale": (0.4, 0.05)}),
+        ("mae", {"crop_scale": (0.0, 1.0)}),  # a crop of nothing
+        ("dino", {"momentum_teacher": 1.0}),  # a teacher that stays as it began
+        ("dino", {"drop_path_rate": 1.0}),  # what is kept is scaled up by 1 / 0
+        ("mae", {"betas": (0.9, 1.0)}),
+        ("mae", {"betas": (-0.1, 0.95)}),
+        ("mae", {"std": (0.2, 0.0, 0.2)}),
+        ("dino", {"mean": (123.7, 0.5, 0.5)}),  # of 0..255
     ],
 )
 def test_values_that_cannot_be(algorithm: str, values: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ SLURM_CHECKS = (slurm_checks.partitions, slurm_checks.preemption, slurm_checks.a
 
 @pytest.fixture
 def profile() -> Profile:
-    return Profile(ROOT / "profiles" / "slurm")
+    return Profile(ROOT / "profiles" / "slurm" / "config.yaml")
 
 
 def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile) -> None:

@@ -108,10 +108,13 @@ def decision_table(predictions: list[Path], settings: FiguresSettings) -> pd.Dat
 
 
 def decision_overview(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a task and encoder, a run with its last checkpoint; measures across as "mean (sd) [interval]" in three decimals."""
+    """A row a task and encoder, a run with its last checkpoint; measures across as "mean (sd) [interval]" in three decimals, of one split
+    the mean alone.
+    """
     last = table[table["encoder"].isin(last_checkpoints(table["encoder"].unique()))]
-    numbers = zip(last["mean"], last["sd"], last["low"], last["high"], strict=True)
-    shown = last.assign(shown=[f"{mean:.3f} ({sd:.3f}) [{low:.3f}, {high:.3f}]" for mean, sd, low, high in numbers])
+    numbers = zip(last["sd"], last["low"], last["high"], strict=True)
+    spread = ["" if pd.isna(sd) else f" ({sd:.3f}) [{low:.3f}, {high:.3f}]" for sd, low, high in numbers]
+    shown = last.assign(shown=[f"{mean:.3f}{rest}" for mean, rest in zip(last["mean"], spread, strict=True)])
     wide = shown.pivot(index=["task", "label"], columns="measure", values="shown")
     order = pd.MultiIndex.from_frame(last[["task", "label"]].drop_duplicates())
     measures = [measure for measure in MEASURES if measure in wide]

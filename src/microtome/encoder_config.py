@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from microtome.explain import did_you_mean
-from microtome.section import Count, Name, Positive, Rgb, Section
+from microtome.section import Count, Name, Rgb, RgbSpread, Section
 
 HUB, LOCAL = "hf-hub:", "local-dir:"  # what timm puts before the name of a model that is not its own
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
@@ -29,7 +29,7 @@ class Normalization(Section):
     """What is taken off and divided by, for R, G, B in 0..1."""
 
     mean: Rgb
-    std: tuple[Positive, Positive, Positive]
+    std: RgbSpread
 
 
 class TimmEncoder(Section):

@@ -7,7 +7,7 @@ within a journal's.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +23,7 @@ from microtome.attended import SHOWN, Attended, best_encoder, chosen, drawn, wit
 from microtome.command_line import run
 from microtome.figure_style import DPI, PAGE_MM, TWO_COLUMNS_MM, style
 from microtome.settings import AttentionSettings
-from microtome.slide_map import outline, painted, part_of, picture, scale_bar, through
+from microtome.slide_map import Part, outline, painted, part_of, picture, scale_bar, through
 from microtome.slide_pixels import SlideFile, tile_pixels
 from microtome.slides import Rgb8, SlideError
 from microtome.tile_sheet import GAP_PX, LINE_PX, axes_at, enlargement, fitted, frame, page, put, write
@@ -35,6 +35,7 @@ MOST, LEAST = "#D55E00", "#0072B2"  # of figure_style.COLOURS
 COLOURS = "viridis"  # perceptually uniform, and read by the colour-blind
 PAGE_PX = TWO_COLUMNS_MM / 25.4 * DPI
 HEAD_PX, FOOT_PX = 3 * LINE_PX, 3 * LINE_PX
+Slide = TypeVar("Slide")
 WHY = {"best": "predicted best of its class", "worst": "predicted worst of its class", "named": "named"}
 
 
@@ -45,37 +46,54 @@ def scale_of(slides: list[Attended]) -> LogNorm:
     return LogNorm(1 / end, end, clip=True)
 
 
-def draw_slide(figure: Figure, slide: Attended, scale: LogNorm, top_px: int, map_px: int, factor: int) -> str:
-    """One slide: picture, map, the tiles most and least attended. Returns why there is no picture, or ""."""
+@dataclass(frozen=True)
+class Seen:
+    """What was read of a slide, once for all pages: a picture of its `part` (`gone`: why there is none, or ""), the tiles shown."""
+
+    slide: Attended
+    part: Part
+    picture: Rgb8
+    gone: str
+    tiles: dict[int, Rgb8]
+
+
+def look(slide: Attended) -> Seen:
+    """Read what is shown of a slide."""
     about, tiles = slide.about, slide.tiles
+    part = part_of(tiles.coords_px0, about.tile_px0, (about.width_px0, about.height_px0), Sheet(tiles.tile_px).map_px)
+    shown = [tile for most in (True, False) for tile in slide.some(most).tolist()]
+    return Seen(slide, part, *picture(Path(about.path), part), {tile: tile_image(slide, tile) for tile in shown})
+
+
+def draw_slide(figure: Figure, seen: Seen, scale: LogNorm, top_px: int, map_px: int, factor: int) -> None:
+    """One slide: picture, map, the tiles most and least attended."""
+    slide, part, about, tiles = seen.slide, seen.part, seen.slide.about, seen.slide.tiles
     title = f"{about.slide}: class {about.target}, {WHY[about.why]}: probability {about.probability:.2f}, mean of {about.runs} runs"
     write(figure, fitted(title, PAGE_PX - 2 * GAP_PX), GAP_PX, top_px + LINE_PX - GAP_PX)
-    part = part_of(tiles.coords_px0, about.tile_px0, (about.width_px0, about.height_px0), map_px)
-    seen, gone = picture(Path(about.path), part)
     colours = mpl.colormaps[COLOURS](scale(slide.times))[:, :3]
     below_px = top_px + LINE_PX + GAP_PX
-    images: list[NDArray[Any]] = [seen, painted(seen, part, tiles.coords_px0, about.tile_px0, colours)]
+    images: list[NDArray[Any]] = [seen.picture, painted(seen.picture, part, tiles.coords_px0, about.tile_px0, colours)]
     for number, image in enumerate(images):
         axes = put(figure, image, GAP_PX + number * (map_px + 2 * GAP_PX), below_px, 1)
         for most, colour in ((False, LEAST), (True, MOST)):
             outline(axes, part, tiles.coords_px0[slide.some(most)], about.tile_px0, colour)
         if number == 0:
             scale_bar(axes, part, about.mpp_px0)
-        if number == 0 and gone:
+        if number == 0 and seen.gone:
             axes.annotate("slide not there", (0.5, 0.5), xycoords="axes fraction", ha="center", color="0.4")
-    draw_tiles(figure, slide, 2 * map_px + 6 * GAP_PX, below_px, factor)
-    return gone
+    draw_tiles(figure, seen, 2 * map_px + 6 * GAP_PX, below_px, factor)
 
 
-def draw_tiles(figure: Figure, slide: Attended, left_px: int, top_px: int, factor: int) -> None:
+def draw_tiles(figure: Figure, seen: Seen, left_px: int, top_px: int, factor: int) -> None:
     """The tiles most attended, and beside them the least, with attention x tiles under each."""
+    slide = seen.slide
     side_px = factor * slide.tiles.tile_px
     step_px = side_px + 2 * FRAME_PX + GAP_PX
     for most, colour in ((True, MOST), (False, LEAST)):
         for place, tile in enumerate(slide.some(most).tolist()):
             left, top = left_px + FRAME_PX + place % ACROSS * step_px, top_px + place // ACROSS * (step_px + LINE_PX)
             frame(figure, (left, top, side_px, side_px), colour, FRAME_PX)
-            put(figure, tile_image(slide, tile), left, top, factor)
+            put(figure, seen.tiles[tile], left, top, factor)
             write(figure, f"{slide.times[tile]:.3g}", left, top + side_px + LINE_PX - FRAME_PX, color="0.4")
         left_px += ACROSS * step_px + GAP_PX
 
@@ -137,9 +155,9 @@ class Sheet:
         return max(1, int((PAGE_MM / 25.4 * DPI - HEAD_PX - FOOT_PX) // self.row_px))
 
 
-def draw(slides: list[Attended], title: str, scale: LogNorm) -> tuple[Figure, list[str]]:
-    """A sheet: a row a slide. Returns also which slides have no picture, and why."""
-    sheet, gone = Sheet(slides[0].tiles.tile_px), []
+def draw(slides: list[Seen], title: str, scale: LogNorm) -> Figure:
+    """A sheet: a row a slide."""
+    sheet = Sheet(slides[0].slide.tiles.tile_px)
     map_px, tiles_px = sheet.map_px, sheet.tiles_px
     with style():
         figure = page(2 * map_px + tiles_px + 7 * GAP_PX, HEAD_PX + len(slides) * sheet.row_px + FOOT_PX)
@@ -149,17 +167,16 @@ def draw(slides: list[Attended], title: str, scale: LogNorm) -> tuple[Figure, li
             write(figure, text, left_px, 2 * LINE_PX + GAP_PX, color="0.4")
         write(figure, "least attended", tiles_at_px + tiles_px // 2, 2 * LINE_PX + GAP_PX, color="0.4")
         for number, slide in enumerate(slides):
-            why = draw_slide(figure, slide, scale, HEAD_PX + number * sheet.row_px, map_px, sheet.factor)
-            gone += [f"{slide.about.slide}: no picture: {why}"] if why else []
+            draw_slide(figure, slide, scale, HEAD_PX + number * sheet.row_px, map_px, sheet.factor)
         foot_px = HEAD_PX + len(slides) * sheet.row_px
         write(figure, "attention × number of tiles (1: an equal share)", second_px + map_px + 2 * GAP_PX, foot_px + 20)
         colour_bar(figure, scale, second_px, foot_px, map_px)
-    return figure, gone
+    return figure
 
 
-def pages(slides: list[Attended]) -> list[list[Attended]]:
+def pages(slides: list[Slide], tile_px: int) -> list[list[Slide]]:
     """The slides in their order, spread evenly over as few pages as keep each within a journal's: of two classes one each."""
-    count = -(-len(slides) // Sheet(slides[0].tiles.tile_px).most_slides)
+    count = -(-len(slides) // Sheet(tile_px).most_slides)
     size = -(-len(slides) // count)
     return [slides[first : first + size] for first in range(0, len(slides), size)]
 
@@ -173,15 +190,15 @@ def figure_attention(runs: list[Path], catalog: Path, tiles: Path, pdf: Path, pn
     rows = shown.merge(attention.groupby("slide")["runs"].first().reset_index(), on="slide").merge(pd.read_parquet(catalog), on="slide")
     slides = [with_tiles(row, attention[attention["slide"] == row.slide], tiles) for row in rows.itertuples()]
     title = f"{folder.parent.name}: gated attention on {settings.labels.get(encoder, encoder)}, the best encoder by AUC"
-    scale = scale_of(slides)
+    scale, seen = scale_of(slides), [look(slide) for slide in slides]
     with style(), atomic_path(pdf) as part, PdfPages(part, metadata={"CreationDate": None}) as file:
-        for some in pages(slides):
-            file.savefig(draw(some, title, scale)[0])
-    figure, gone = draw(slides, title, scale)
-    for why in gone:
-        print(why)
+        for some in pages(seen, slides[0].tiles.tile_px):
+            file.savefig(draw(some, title, scale))
     with style(), atomic_path(png) as part:
-        figure.savefig(part, format="png", dpi=DPI)
+        draw(seen, title, scale).savefig(part, format="png", dpi=DPI)
+    for each in seen:
+        if each.gone:
+            print(f"{each.slide.about.slide}: no picture: {each.gone}")
     write_text(csv, drawn(slides).to_csv(index=False, float_format="%.6g"))
 
 

@@ -26,9 +26,10 @@ include: {snakefile}
 
 workflow.default_target = "all"  # of plain `snakemake`, too
 '''
-MAKEFILE = """# `make doctor`, `make plan`: for this project. CONFIG="overlay.yaml …" PROFILE=slurm
+MAKEFILE = """# `make doctor`, `make plan`: for this project. CONFIG="overlay.yaml …" PROFILE=slurm; of plan: SLIDES=400000
+plan: SIZE = $(if $(SLIDES),--slides $(SLIDES))
 doctor plan:
-	@{python} -m microtome.$@ $(if $(CONFIG),--configfile $(CONFIG)) $(if $(PROFILE),--profile $(PROFILE))
+	@{python} -m microtome.$@ $(if $(CONFIG),--configfile $(CONFIG)) $(if $(PROFILE),--profile $(PROFILE)) $(SIZE)
 .PHONY: doctor plan
 """
 NEXT = """A project in {folder}. To go on:
@@ -38,7 +39,7 @@ NEXT = """A project in {folder}. To go on:
   $EDITOR config/slides.csv config/tasks/example.csv config/config.yaml    # your slides, what is to be predicted, every setting
   $EDITOR profiles/slurm/config.yaml                                       # the lines marked EDIT; or profiles/local for one machine
   python -m microtome.doctor --profile slurm                               # is everything there?
-  python -m microtome.plan --profile slurm                                 # what will it need?
+  python -m microtome.plan --profile slurm                                 # what will it need? For few slides it says what to lower
   snakemake --profile profiles/local -- results/catalog/summary.md         # first look at results/tissue/*/_contact_sheet.jpg
   snakemake --profile slurm -n all                                         # what would be done? The last lines count the jobs
   snakemake --profile slurm all

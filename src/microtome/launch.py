@@ -1,22 +1,47 @@
 """Run a command as many processes that train together: on this machine, or on the nodes of a Slurm cluster.
 
-The launcher streams what rank 0 says, fails when a rank fails, and stops what it started when it is stopped.
+The launcher streams what rank 0 says, fails when a rank fails, and stops what it started when it is stopped or killed.
 """
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from microtome.command_line import run
-from microtome.orphans import STOPS
+from microtome.orphans import STOPS, die_with_parent
 from microtome.ranks import rank_environment
 from microtome.slurm_launch import Placement, run_on_slurm
 
 PATIENCE_S = 90.0  # for ranks to end once one of them has
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold `folder` against other launchers; waits for one that a killed snakemake left: no two may write the same files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "launcher.txt").open("a+") as note:
+        with suppress(OSError):  # a file system without locks
+            _lock(note)
+        note.truncate(0)
+        print(f"Process {os.getpid()} on {socket.gethostname()}", file=note, end="", flush=True)
+        yield
+
+
+def _lock(note: TextIO) -> None:
+    try:
+        fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        note.seek(0)
+        print(f"{note.read()} trains here already: waiting for its end. SIGTERM to it lets it save first.", file=sys.stderr, flush=True)
+        fcntl.flock(note, fcntl.LOCK_EX)
 
 
 def run_here(command: list[str], processes: int) -> int:
@@ -34,7 +59,8 @@ def run_here(command: list[str], processes: int) -> int:
     for stop in STOPS:
         signal.signal(stop, pass_on)
     for environment in environments:
-        ranks.append(subprocess.Popen(command, env={**os.environ, **environment}))  # a signal that comes meanwhile finds those before
+        ranks.append(subprocess.Popen(command, env={**os.environ, **environment}, preexec_fn=die_with_parent))
+        # a signal that comes meanwhile finds those before
     while (statuses := [rank.poll() for rank in ranks]).count(None) and not any(statuses):
         time.sleep(0.1)
     failed = next((status for status in statuses if status), 0)
@@ -70,12 +96,16 @@ def launch(
 ) -> None:
     """Run `command` as `nodes` x `processes` ranks on Slurm, or as `processes` ranks on this machine where `nodes` is 0.
 
-    `gpus` and `mem_mb` are a node's, `cpus` a process's; Slurm's files go to `folder`. Exits with the status of a rank that fails here.
+    `gpus` and `mem_mb` are a node's, `cpus` a process's; `folder` has notes of the launcher and Slurm's files. Exits with the status of a
+    rank that fails here.
     """
     if nodes:
         run_on_slurm(command, Placement(nodes, processes, gpus, cpus, mem_mb, runtime_min, partition, account), folder)
-    elif status := run_here(command, processes):
-        sys.exit(status if status > 0 else 128 - status)
+    else:
+        with alone(folder):
+            status = run_here(command, processes)
+        if status:
+            sys.exit(status if status > 0 else 128 - status)
 
 
 if __name__ == "__main__":

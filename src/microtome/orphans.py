@@ -14,7 +14,10 @@ from multiprocessing import parent_process
 import psutil
 
 PR_SET_PDEATHSIG = 1  # Linux: a signal to this process when its parent dies
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # ask to stop: scancel and preemption, Ctrl-C, Slurm's time limit. All go to groups
+# Signals that ask to stop, and go to whole groups: scancel and preemption, Ctrl-C, Slurm's time limit
+STOPS: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup was not asked for
+    STOPS += (signal.SIGHUP,)  # the terminal was closed
 
 
 def die_with_parent() -> None:

@@ -21,6 +21,8 @@ from microtome.stages import TASK_SLIDES, Cohort, Stage, read_cohort, stages_of
 
 STORAGE_B_S = 5e9  # ASSUME: what the archive of slides gives all jobs together
 NODE_CORES = 64  # ASSUME: where node hours are given for jobs without a GPU
+NO_GPU = "no GPU"  # where hours would stand
+SLIDES_A_SHARD, FEW_SLIDES, FEW_SHARDS = 400, 10, 4  # what config.yaml advises; what is too few, unless there are few shards anyway
 MANY_TIMES = 3  # that a pseudo-epoch may hold a tile: what a slide has is a guess before there is a catalog
 OUTPUTS_A_JOB = 3  # about: outputs that Snakemake keeps a note of, beside a log and a benchmark
 
@@ -63,7 +65,8 @@ def row(stage: Stage, profile: Profile, node_gpus: int) -> dict[str, str]:
     """The stage's line as text."""
     needs, side_by_side = profile.needs(stage.rule), at_once(stage, profile)
     asks = f"{max(needs.nodes, 1)} x {needs.gpus} GPUs" if needs.gpus and needs.nodes > 1 else f"{needs.gpus} GPU, " * bool(needs.gpus)
-    asks += f"{needs.threads} core{'s' * (needs.threads > 1)}, {needs.mem_mb / 1000:.0f} GB" if needs.nodes <= 1 else ""
+    memory = f", {needs.mem_mb / 1000:.0f} GB" * bool(needs.mem_mb)
+    asks += f"{plural(needs.threads, 'core')}{memory}" if needs.nodes <= 1 else ""
     return {
         "stage": stage.name,
         "jobs": f"{stage.jobs:,}",
@@ -83,8 +86,17 @@ def row(stage: Stage, profile: Profile, node_gpus: int) -> dict[str, str]:
 
 def _hours(hours: float) -> str:
     if math.isinf(hours):
-        return "no GPU"
+        return NO_GPU
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+
+
+def _days(days: float) -> str:
+    return f"? ({NO_GPU})" if math.isinf(days) else f"{days:.1f}"
+
+
+def plural(count: int, what: str) -> str:
+    """ "1 core", "2 cores"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _tiles(tiles: float) -> str:
@@ -106,19 +118,28 @@ def warnings(stages: Sequence[Stage], profile: Profile) -> list[str]:
     for stage in stages:
         needs = profile.needs(stage.rule)
         hours, limit_h = hours_a_job(stage, profile), needs.runtime_min / 60
-        if math.isinf(hours):
-            found.append(f"{stage.name}: about {_hours(stage.gpu_h)} GPU hours, and rule {stage.rule} has no GPU in {profile.file}.")
-        elif limit_h and hours > limit_h and stage.rule == "pretrain":
+        if limit_h and limit_h < hours < math.inf and stage.rule == "pretrain":
             found.append(
                 f"{stage.name}: {hours:.0f} h a pseudo-epoch, limit {limit_h:.0f} h: requeued; it goes on from its last saved step."
             )
-        elif limit_h and hours > limit_h:
+        elif limit_h and limit_h < hours < math.inf:
             found.append(f"{stage.name}: {hours:.0f} h a job, limit {limit_h:.0f} h: raise `runtime` of {stage.rule}, or have more shards.")
         if needs.mem_mb and stage.memory_b > costs.HELD_SHARE * needs.mem_mb * 1e6:
             held = f"{size(stage.memory_b / costs.HELD_SHARE)} would hold them; float16 halves them."
             too_large = f"features of the largest task, {size(stage.memory_b)}, do not fit into `mem_mb` of {stage.rule}"
             found.append(f"{stage.name}: {too_large}: read from files at every use. {held}")
     return found
+
+
+def without_gpu(stages: Sequence[Stage], profile: Profile) -> list[str]:
+    """The rules to which the profile gives no GPU, though they need one."""
+    hours: dict[str, float] = {}
+    for stage in stages:
+        if math.isinf(hours_a_job(stage, profile)):
+            hours[stage.rule] = hours.get(stage.rule, 0) + stage.gpu_h
+    found = [f"{rule}: about {_hours(gpu_h)} GPU hours, and the rule has no GPU in {profile.file}." for rule, gpu_h in hours.items()]
+    here = ["On this machine these rules take its GPU, where it has one, a job at a time; hours on its cores are not estimated."]
+    return found + here * bool(found and not profile.slurm)
 
 
 def uneven(config: Config, profile: Profile) -> list[str]:
@@ -131,6 +152,16 @@ def uneven(config: Config, profile: Profile) -> list[str]:
     ]
 
 
+def small_shards(config: Config, cohort: Cohort) -> list[str]:
+    """Whether shards have so few slides that starting their jobs takes longer than the slides."""
+    shards, enough = config.cohort.shards, -(-cohort.slides // SLIDES_A_SHARD)
+    if shards <= max(FEW_SHARDS, cohort.slides / FEW_SLIDES):
+        return []
+    return [
+        f"cohort.shards {shards}: of {plural(cohort.slides, 'slide')}, {enough} would do. Choose before the first run: slides move with it."
+    ]
+
+
 def repeated(config: Config, cohort: Cohort) -> list[str]:
     """Whether a pseudo-epoch has far more tiles than its slides are expected to have, so that each comes again and again."""
     schedule = config.schedule
@@ -138,8 +169,9 @@ def repeated(config: Config, cohort: Cohort) -> list[str]:
     times = schedule.tiles / expected
     if not config.pretrain.runs or times < MANY_TIMES:
         return []
-    have = f"a pseudo-epoch's slides (one part of {schedule.slide_parts}) are expected to have about {float(f'{expected:.2g}'):,.0f}"
-    return [f"schedule.tiles {schedule.tiles:,}: {have}: each tile would be repeated {times:,.0f} times. Set it to that, or less."]
+    have_tiles = f"{float(f'{expected:.2g}'):,.0f}"
+    have = f"a pseudo-epoch's slides (one part of {schedule.slide_parts}) are expected to have about {have_tiles}"
+    return [f"schedule.tiles {schedule.tiles:,}: {have}: each tile would be repeated {times:,.0f} times. Set it to {have_tiles} or less."]
 
 
 def text(config: Config, cohort: Cohort, profile: Profile) -> str:
@@ -147,8 +179,9 @@ def text(config: Config, cohort: Cohort, profile: Profile) -> str:
     stages, node_gpus = stages_of(config, cohort), max(profile.needs("pretrain").gpus, 1)
     rows = [row(stage, profile, node_gpus) for stage in stages]
     files = needed(stages)[1]
-    head = f"Plan for {cohort.slides:,} slides with {profile.file}. Estimates, not promises: what they assume stands below."
-    wrong = repeated(config, cohort) + uneven(config, profile) + warnings(stages, profile)
+    head = f"Plan for {plural(cohort.slides, 'slide')} with {profile.file}. Estimates, not promises: what they assume stands below."
+    wrong = small_shards(config, cohort) + repeated(config, cohort) + uneven(config, profile)
+    wrong += without_gpu(stages, profile) + warnings(stages, profile)
     parts = [head, table(rows), "\n".join(totals(stages, files, profile)), "\n".join(storage(cohort, stages, profile))]
     parts += ["As configuration and profile stand:\n" + "\n".join(f"  {line}" for line in wrong)] * bool(wrong)
     return "\n\n".join([*parts, "Assumed:\n" + "\n".join(f"  {line}" for line in assumptions(config, cohort))]) + "\n"
@@ -178,9 +211,9 @@ def totals(stages: Sequence[Stage], files: int, profile: Profile) -> list[str]:
     return [
         f"Disk     {size(disk_b)}; the largest: {largest(stages)}.",
         f"Files    {files:,} (inodes), with logs, benchmarks and Snakemake's notes.",
-        f"Hours    {gpu_h:,.0f} GPU hours ({gpu_h / node_gpus:,.0f} of nodes with {node_gpus} GPUs), {core_h:,.0f} core hours.",
-        f"Elapsed  {slides_d:.1f} days to the schedules, {run_d:.1f} for the longest run, {after_d:.1f} for features and aggregators"
-        " (most of it while training goes on).",
+        f"Hours    {gpu_h:,.0f} GPU hours ({gpu_h / node_gpus:,.0f} of nodes with {plural(node_gpus, 'GPU')}), {core_h:,.0f} core hours.",
+        f"Elapsed  {_days(slides_d)} days to the schedules, {_days(run_d)} for the longest run, {_days(after_d)} for features and"
+        " aggregators (most of it while training goes on).",
     ]
 
 
@@ -213,7 +246,7 @@ def assumptions(config: Config, cohort: Cohort) -> list[str]:
     guessed = sorted(model for model in models if costs.is_guess(model))
     return [
         f"{cohort.tiles_a_slide:,.0f} tiles a slide, {cohort.tile_b / 1e3:.1f} kB a tile: {cohort.known}.",
-        f"{len(cohort.tasks)} tasks, {cohort.task_slides:,} slides in any of them."
+        f"{plural(len(cohort.tasks), 'task')}, {plural(cohort.task_slides, 'slide')} in any of them."
         + f" {some(list(cohort.unread))}: no table yet, {TASK_SLIDES:,} slides each (the published mean)." * bool(cohort.unread),
         f"A100s at what the published runs did: DINO ViT-S/16 {costs.DINO_TILES_S_GPU:.0f} tiles/s a GPU (fp32), MAE ViT-L/16"
         f" {costs.MAE_TILES_S_GPU:.0f} (fp16); other models and the features by their multiplications.",

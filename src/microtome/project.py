@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from snakemake.cli import get_profile_dir
 from snakemake.common import get_appdirs
 from snakemake.utils import update_config
 
@@ -60,25 +61,23 @@ class Needs:
 
 
 class Profile:
-    """A profile of Snakemake's: `config.yaml` in a folder."""
+    """A profile of Snakemake's: a YAML file, `config.yaml` in most folders."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "config.yaml"
-        self.values = read_yaml(self.file)
+    def __init__(self, file: Path) -> None:
+        self.file, self.values = file, read_yaml(file)
 
     @classmethod
     def named(cls, name: str) -> "Profile":
-        """The profile that `snakemake --profile NAME` takes: a folder, or one of that name where Snakemake looks.
+        """The profile that `snakemake --profile NAME` takes: a file, a folder, or one of that name where Snakemake looks.
 
         Raises:
             UserError: there is none.
         """
+        if found := get_profile_dir(name):
+            return cls(Path(found[1]))
         dirs = get_appdirs()
-        places = [Path(name), Path(dirs.user_config_dir) / name, Path(dirs.site_config_dir) / name]
-        for place in places:
-            if (place / "config.yaml").is_file():
-                return cls(place)
-        raise UserError(f"No profile {name!r}. Expected config.yaml in one of: {', '.join(map(str, places))}.")
+        places = ", ".join(str(Path(folder) / name) for folder in ("", dirs.user_config_dir, dirs.site_config_dir))
+        raise UserError(f"No profile {name!r}. Expected config.yaml (or config.v8+.yaml, profile.yaml) in one of: {places}.")
 
     @property
     def slurm(self) -> bool:

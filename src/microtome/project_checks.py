@@ -48,11 +48,13 @@ def _level(config: Config, failed: int, looked_at: int) -> Level:
 def slide_resolutions(config: Config, slides: pd.DataFrame) -> Iterator[Finding]:
     """Whether the slides of the sample that are there can be opened, and have a µm/px as fine as `grid.mpp` wants."""
     there = [slide for slide in sample(config, slides).to_dict("records") if Path(slide["path"]).is_file()]
+    if not there:
+        return
     refused: dict[str, list[str]] = {}
     for slide in progress(there, len(there), "slides opened", "slide"):
         if fault := refusal(Path(slide["path"]), slide["mpp"], config):
             refused.setdefault(fault[0], []).append(f"{slide['slide']}: {fault[1]}")
-    if there and not refused:
+    if not refused:
         yield Finding("ok", f"{len(there)} slides opened: their µm/px are known, and as fine as grid.mpp {config.grid.mpp:g}")
     level = _level(config, sum(map(len, refused.values())), len(there))
     for kind, found in refused.items():

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,16 +143,16 @@ class PseudoEpoch:
             steps = self.job.length.steps_per_epoch
             tiles = done * batch
             position = {"step": done, "pseudo_epoch": done / steps, "imagenet_epochs": tiles / IMAGENET_IMAGES, "tiles_seen": tiles}
-            self.curve.add(position, outcome.rates, outcome.values, self._images_per_s, last=done % steps == 0)
+            self.curve.add(position, outcome.rates, outcome.values, partial(self._images_per_s, done), last=done % steps == 0)
             if outcome.stop:  # all processes act on it after the same step
                 self._stop_at = min(self._stop_at, outcome.step + self.trainer.lag)
             if "rankme" in outcome.values:
                 settled = outcome.step >= collapse.settled_from(self.algorithm.recipe, self.job.length)
                 collapse.judge(self.monitor, outcome.values, self.algorithm.out_dim, settled, f"step {done}")
 
-    def _images_per_s(self) -> float:
-        """Since it was last asked."""
-        (then, before), now = self._clock, (time.perf_counter(), self._done())
+    def _images_per_s(self, done: int) -> float:
+        """From the step for which it was last asked to the end of step `done`, whose numbers have just arrived."""
+        (then, before), now = self._clock, (time.perf_counter(), done)
         self._clock = now
         return (now[1] - before) * self.trainer.global_batch / (now[0] - then)
 

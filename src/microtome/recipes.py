@@ -2,9 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from microtome.section import Count, Fraction, Name, Positive, Rgb, Section
+from microtome.section import Count, Fraction, Name, Part, Positive, Rgb, RgbSpread, Section
+
+
+def _rising(scale: tuple[float, float]) -> tuple[float, float]:
+    if scale[0] > scale[1]:
+        raise PydanticCustomError("not_rising", "the smaller part of the tile's area first")
+    return scale
+
+
+Scale = Annotated[tuple[Part, Part], AfterValidator(_rising)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Dino(Section):
@@ -13,12 +24,12 @@ class Dino(Section):
     algorithm: Literal["dino"]
     version: int
     global_crops_px: Count
-    global_crops_scale: tuple[float, float]
+    global_crops_scale: Scale
     local_crops: Annotated[int, Field(ge=0)]
     local_crops_px: Count
-    local_crops_scale: tuple[float, float]
+    local_crops_scale: Scale
     mean: Rgb
-    std: Rgb
+    std: RgbSpread
     head_hidden: Count
     head_bottleneck: Count
     out_dim: Count
@@ -28,7 +39,7 @@ class Dino(Section):
     warmup_teacher_temp: Positive
     teacher_temp: Positive
     warmup_teacher_temp_epochs: Annotated[float, Field(ge=0)]
-    momentum_teacher: Fraction
+    momentum_teacher: BelowOne
     center_momentum: Fraction
     lr_per_256: Positive
     min_lr: Annotated[float, Field(ge=0)]
@@ -36,7 +47,7 @@ class Dino(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     weight_decay_end: Annotated[float, Field(ge=0)]
     clip_grad: Annotated[float, Field(ge=0)]
-    drop_path_rate: Fraction
+    drop_path_rate: BelowOne
 
 
 class Mae(Section):
@@ -45,9 +56,9 @@ class Mae(Section):
     algorithm: Literal["mae"]
     version: int
     crop_px: Count
-    crop_scale: tuple[float, float]
+    crop_scale: Scale
     mean: Rgb
-    std: Rgb
+    std: RgbSpread
     mask_ratio: Annotated[float, Field(gt=0, lt=1)]
     norm_pix_loss: bool
     decoder_dim: Count
@@ -57,7 +68,7 @@ class Mae(Section):
     min_lr: Annotated[float, Field(ge=0)]
     warmup_epochs: Annotated[float, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]
-    betas: tuple[float, float]
+    betas: tuple[BelowOne, BelowOne]
 
 
 Recipe = Annotated[Dino | Mae, Field(discriminator="algorithm")]

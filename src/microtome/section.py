@@ -8,7 +8,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Rgb = tuple[float, float, float]
+Part = Annotated[float, Field(gt=0, le=1)]
+Rgb = tuple[Fraction, Fraction, Fraction]
+RgbSpread = tuple[Part, Part, Part]  # pixels are divided by it
 
 
 class Section(BaseModel):

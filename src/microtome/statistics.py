@@ -4,6 +4,7 @@ Validation sets of Monte-Carlo splits overlap, so splits are not independent sam
 depends on the split, not how it would vary over new patients.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean over splits, the standard deviation over splits, and the ends of the mean's confidence interval."""
+    """A mean over splits, the standard deviation over splits, and the ends of the mean's confidence interval; of one split the mean alone,
+    the others are NaN.
+    """
 
     mean: float
     sd: float
@@ -61,9 +64,11 @@ def bootstrap_means(values: NDArray[np.float64], resamples: int, seed: int) -> N
 
 def summary(values: NDArray[np.float64], resamples: int, seed: int, confidence: float = 0.95) -> Summary:
     """Mean, sample standard deviation (ddof 1) and percentile bootstrap interval of the mean over the splits, [splits]."""
+    if len(values) == 1:
+        return Summary(float(values[0]), math.nan, math.nan, math.nan)
     tail = (1 - confidence) / 2
     low, high = np.quantile(bootstrap_means(values, resamples, seed), [tail, 1 - tail])
-    return Summary(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0, float(low), float(high))
+    return Summary(float(values.mean()), float(values.std(ddof=1)), float(low), float(high))
 
 
 def curve(runs: pd.DataFrame, column: str, resamples: int, seed: int, confidence: float = 0.95) -> pd.DataFrame:
