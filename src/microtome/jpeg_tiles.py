@@ -116,8 +116,9 @@ class JpegPlane:
         self.tile_px = level.tile_px[0] // scale, level.tile_px[1] // scale
         self._descriptor, self._sound_start = descriptor, bytes(1)
         self._start, self._begin = bytes(1), 0  # how the last tile started, and where its tables began: most are alike
+        self._piece, self._piece_at_b = b"", 0  # of the file, as it was read last
         self._offsets_b, self._sizes_b = level.offsets_b.tolist(), level.sizes_b.tolist()  # single numbers are faster from lists
-        self._rows: dict[int, tuple[Rgb8, set[int]]] = {}  # of source tiles [columns, height, width, 3]; and which of them are decoded
+        self._rows: dict[int, tuple[Rgb8, set[int]]] = {}  # of source tiles, and which of them are decoded
         self._spare: list[Rgb8] = []  # the memory of rows that are done with
 
     def read(self, x_px: int, y_px: int, side_px: int) -> Rgb8:
@@ -126,15 +127,8 @@ class JpegPlane:
         rows, columns = _pieces(y_px, side_px, self.tile_px[1]), _pieces(x_px, side_px, self.tile_px[0])
         self._forget_all_but([row for row, _, _ in rows])
         for row, from_y, to_y in rows:
-            pixels, decoded = self._row(row)
+            pixels = self._row(row, [column for column, _, _ in columns])
             for column, from_x, to_x in columns:
-                if column not in decoded:
-                    jpeg = self.source_jpeg(row, column)
-                    if jpeg is None:
-                        pixels[column] = 255
-                    else:
-                        self._decode(jpeg, row, column)
-                    decoded.add(column)
                 region[to_y, to_x] = pixels[column, from_y, from_x]
         return region
 
@@ -142,14 +136,26 @@ class JpegPlane:
         for row in [known for known in self._rows if known not in rows]:
             self._spare.append(self._rows.pop(row)[0])
 
-    def _row(self, row: int) -> tuple[Rgb8, set[int]]:
+    def _row(self, row: int, columns: list[int]) -> Rgb8:
+        """A row of source tiles [columns, height, width, 3], of which `columns` are decoded."""
         if row not in self._rows:
             width, height = self.tile_px
             self._rows[row] = self._spare.pop() if self._spare else np.empty((self.level.columns, height, width, 3), np.uint8), set()
-        return self._rows[row]
+        pixels, decoded = self._rows[row]
+        for column in columns:
+            if column not in decoded:
+                jpeg = self.source_jpeg(row, column)
+                if jpeg is None:
+                    pixels[column] = 255
+                else:
+                    self._decode(jpeg, row, column)
+                decoded.add(column)
+        return pixels
 
-    def source_jpeg(self, row: int, column: int) -> bytes | None:
+    def source_jpeg(self, row: int, column: int, ahead_b: int = 0) -> bytes | None:
         """A source tile as a JPEG file, its coded pixels untouched; None where it was not scanned.
+
+        `ahead_b` bytes are read at once: those who want the tiles of a row one by one mostly find the next ones in them.
 
         Raises:
             SlideError: its bytes are not there, or no JPEG.
@@ -160,16 +166,19 @@ class JpegPlane:
             return None
         if size_b > MAX_TILE_B:
             raise self._unreadable(row, column, f"it claims {size_b} bytes")
-        data = os.pread(self._descriptor, size_b, offset_b)
-        if len(data) != size_b:
-            raise self._unreadable(row, column, f"{len(data)} of its {size_b} bytes at {offset_b} are in the file")
-        if not data.startswith(self._start):
+        at = offset_b - self._piece_at_b
+        if not 0 <= at <= len(self._piece) - size_b:
+            self._piece, self._piece_at_b, at = os.pread(self._descriptor, max(size_b, ahead_b), offset_b), offset_b, 0
+            if len(self._piece) < size_b:
+                raise self._unreadable(row, column, f"{len(self._piece)} of its {size_b} bytes at {offset_b} are in the file")
+        if not self._piece.startswith(self._start, at, at + size_b):
+            data = self._piece[at : at + size_b]
             try:
                 self._begin = tables_begin(data)
             except ValueError as error:
                 raise self._unreadable(row, column, str(error)) from error
             self._start = data[: self._begin + len(SOI)]
-        return self.level.head + data[self._begin :]
+        return self.level.head + self._piece[at + self._begin : at + size_b]
 
     def check_size(self, jpeg: bytes, row: int, column: int) -> None:
         """Raise SlideError unless the JPEG's header can be read and states the size of a source tile."""
