@@ -96,6 +96,21 @@ def test_a_tile_that_philips_did_not_scan_is_white_and_elsewhere_it_is_unusual(t
         jpeg_levels(slide)
 
 
+def test_tiles_are_the_same_when_the_next_ones_are_read_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_slide(tmp_path / "p.tiff", tissue_like(1000, 700), kind="philips", missing=(1, 4), tile_px=128, factors=(1,))
+    reads, pread = [], os.pread
+    monkeypatch.setattr("microtome.jpeg_tiles.os.pread", lambda *asked: (reads.append(asked), pread(*asked))[1])
+    with opened(path, 128.0, 128) as (_, plane):
+        places = [(row, column) for row in range(6) for column in range(8)]
+        one_by_one = [plane.source_jpeg(*place) for place in places]
+        assert len(reads) == 46
+        for ahead_b, most in ((20_000, 15), (2**20, 1)):
+            assert [plane.source_jpeg(*place, ahead_b) for place in places[::-1]] == one_by_one[::-1]
+            reads.clear()
+            assert [plane.source_jpeg(*place, ahead_b) for place in places] == one_by_one
+            assert len(reads) <= most
+
+
 def counted(plane: JpegPlane) -> list[tuple[int, int]]:
     """The source tiles that the plane decodes from now on, by row and column."""
     found: list[tuple[int, int]] = []

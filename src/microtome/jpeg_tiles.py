@@ -24,6 +24,7 @@ MAX_TILE_B = 64 * 2**20  # a source tile that claims more bytes is damaged
 MAX_MEAN_DIFFERENCE = 4.0  # grey levels, of one tile from OpenSlide's pixels: wrong colours or places differ by far more
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 FRAME = b"\xff\xc0\x00\x11\x08"  # a baseline JPEG of three components of 8 bits; height and width follow
+ROOM = bytes(4096)  # libjpeg's faster Huffman decoder runs while 3 kB are left, so that something has to follow the JPEG
 COLOUR_MARKERS = (b"\xff\xe0", b"\xff\xee")  # JFIF, Adobe: what a tile says about its colours; TIFF has its own say
 
 
@@ -115,42 +116,46 @@ class JpegPlane:
         self.tile_px = level.tile_px[0] // scale, level.tile_px[1] // scale
         self._descriptor, self._sound_start = descriptor, bytes(1)
         self._start, self._begin = bytes(1), 0  # how the last tile started, and where its tables began: most are alike
+        self._piece, self._piece_at_b = b"", 0  # of the file, as it was read last
         self._offsets_b, self._sizes_b = level.offsets_b.tolist(), level.sizes_b.tolist()  # single numbers are faster from lists
-        self._rows: dict[int, tuple[Rgb8, set[int]]] = {}  # of source tiles, side by side; and which of them are decoded
+        self._rows: dict[int, tuple[Rgb8, set[int]]] = {}  # of source tiles, and which of them are decoded
         self._spare: list[Rgb8] = []  # the memory of rows that are done with
-        self._tile = np.empty((*self.tile_px[::-1], 3), np.uint8)
 
     def read(self, x_px: int, y_px: int, side_px: int) -> Rgb8:
         """The square region [side_px, side_px, 3] at (x_px, y_px). Read row by row, regions decode each source tile once."""
         region = np.empty((side_px, side_px, 3), np.uint8)
-        width, height = self.tile_px
-        rows, columns = (range(at // side, (at + side_px - 1) // side + 1) for at, side in ((y_px, height), (x_px, width)))
-        self._forget_all_but(rows)
-        for row in rows:
-            pixels, first_px = self._row(row, columns), row * height
-            top, bottom = max(first_px, y_px), min(first_px + height, y_px + side_px)
-            region[top - y_px : bottom - y_px] = pixels[top - first_px : bottom - first_px, x_px : x_px + side_px]
+        rows, columns = _pieces(y_px, side_px, self.tile_px[1]), _pieces(x_px, side_px, self.tile_px[0])
+        self._forget_all_but([row for row, _, _ in rows])
+        for row, from_y, to_y in rows:
+            pixels = self._row(row, [column for column, _, _ in columns])
+            for column, from_x, to_x in columns:
+                region[to_y, to_x] = pixels[column, from_y, from_x]
         return region
 
-    def _forget_all_but(self, rows: range) -> None:
+    def _forget_all_but(self, rows: list[int]) -> None:
         for row in [known for known in self._rows if known not in rows]:
             self._spare.append(self._rows.pop(row)[0])
 
-    def _row(self, row: int, columns: range) -> Rgb8:
-        """A row of source tiles [tile height, row's width, 3], of which `columns` are decoded."""
-        width, height = self.tile_px
+    def _row(self, row: int, columns: list[int]) -> Rgb8:
+        """A row of source tiles [columns, height, width, 3], of which `columns` are decoded."""
         if row not in self._rows:
-            self._rows[row] = self._spare.pop() if self._spare else np.empty((height, self.level.columns * width, 3), np.uint8), set()
+            width, height = self.tile_px
+            self._rows[row] = self._spare.pop() if self._spare else np.empty((self.level.columns, height, width, 3), np.uint8), set()
         pixels, decoded = self._rows[row]
         for column in columns:
             if column not in decoded:
                 jpeg = self.source_jpeg(row, column)
-                pixels[:, column * width : (column + 1) * width] = 255 if jpeg is None else self._decode(jpeg, row, column)
+                if jpeg is None:
+                    pixels[column] = 255
+                else:
+                    self._decode(jpeg, row, column)
                 decoded.add(column)
         return pixels
 
-    def source_jpeg(self, row: int, column: int) -> bytes | None:
+    def source_jpeg(self, row: int, column: int, ahead_b: int = 0) -> bytes | None:
         """A source tile as a JPEG file, its coded pixels untouched; None where it was not scanned.
+
+        `ahead_b` bytes are read at once: those who want the tiles of a row one by one mostly find the next ones in them.
 
         Raises:
             SlideError: its bytes are not there, or no JPEG.
@@ -161,16 +166,19 @@ class JpegPlane:
             return None
         if size_b > MAX_TILE_B:
             raise self._unreadable(row, column, f"it claims {size_b} bytes")
-        data = os.pread(self._descriptor, size_b, offset_b)
-        if len(data) != size_b:
-            raise self._unreadable(row, column, f"{len(data)} of its {size_b} bytes at {offset_b} are in the file")
-        if not data.startswith(self._start):
+        at = offset_b - self._piece_at_b
+        if not 0 <= at <= len(self._piece) - size_b:
+            self._piece, self._piece_at_b, at = os.pread(self._descriptor, max(size_b, ahead_b), offset_b), offset_b, 0
+            if len(self._piece) < size_b:
+                raise self._unreadable(row, column, f"{len(self._piece)} of its {size_b} bytes at {offset_b} are in the file")
+        if not self._piece.startswith(self._start, at, at + size_b):
+            data = self._piece[at : at + size_b]
             try:
                 self._begin = tables_begin(data)
             except ValueError as error:
                 raise self._unreadable(row, column, str(error)) from error
             self._start = data[: self._begin + len(SOI)]
-        return self.level.head + data[self._begin :]
+        return self.level.head + self._piece[at + self._begin : at + size_b]
 
     def check_size(self, jpeg: bytes, row: int, column: int) -> None:
         """Raise SlideError unless the JPEG's header can be read and states the size of a source tile."""
@@ -186,20 +194,28 @@ class JpegPlane:
         at = jpeg.find(frame)
         self._sound_start = jpeg[: at + len(frame)] if at > 0 else jpeg  # tiles that begin like this need no look
 
-    def _decode(self, jpeg: bytes, row: int, column: int) -> Rgb8:
-        """A source tile, good until the next one is decoded. The buffer keeps a file that claims to be huge from taking memory."""
-        width, height = self.tile_px
+    def _decode(self, jpeg: bytes, row: int, column: int) -> None:
+        """Decode a source tile into its place. That buffer keeps a file that claims to be huge from taking memory."""
+        (width, height), place = self.tile_px, self._rows[row][0][column]
         try:
-            decoded: Rgb8 = simplejpeg.decode_jpeg(jpeg, "RGB", min_height=height, min_width=width, buffer=self._tile)
+            decoded = simplejpeg.decode_jpeg(jpeg + ROOM, "RGB", min_height=height, min_width=width, buffer=place)
         except ValueError as error:
             raise self._unreadable(row, column, str(error)) from error
-        if decoded.shape != self._tile.shape:
+        if decoded.shape != place.shape:
             raise self._unreadable(row, column, f"it is {decoded.shape[1]} x {decoded.shape[0]} px, not {width} x {height}")
-        return decoded
 
     def _unreadable(self, row: int, column: int, why: str) -> SlideError:
         x_px0, y_px0 = (round(n * side * self.downsample) for n, side in zip((column, row), self.tile_px, strict=True))
         return SlideError(f"cannot read the JPEG tile at ({x_px0}, {y_px0}) of the level with downsample {self.level.downsample:g}: {why}")
+
+
+def _pieces(at_px: int, side_px: int, tile_px: int) -> list[tuple[int, slice, slice]]:
+    """Along one axis, the source tiles under a region: their number, which of their pixels, and which of the region's these are."""
+    pieces = []
+    for number in range(at_px // tile_px, (at_px + side_px - 1) // tile_px + 1):
+        begin, end = max(number * tile_px, at_px), min((number + 1) * tile_px, at_px + side_px)
+        pieces.append((number, slice(begin - number * tile_px, end - number * tile_px), slice(begin - at_px, end - at_px)))
+    return pieces
 
 
 def jpeg_plane(slide: Slide, descriptor: int, tile_px0: float, tile_px: int) -> JpegPlane:

@@ -21,6 +21,7 @@ from microtome.tile_quality import Quality, good_enough, measure
 
 Tile = tuple[bytes, Quality]  # a JPEG file
 Place = tuple[int, int]  # row and column in the slide's grid
+AHEAD_B = 2**16  # bytes of the source read at once to copy its tiles: four to eight of them
 UNMEASURED = Quality(nan, nan, nan)
 
 
@@ -97,16 +98,19 @@ class CopiedTiles:
         self.cut, self._jpegs, self._cut_tiles = cut, plane, CutTiles(plane, cut, settings)
         self._measured = settings.tiles.min_sharpness > 0 or settings.tiles.min_intensity_sd > 0
         self._tiles = settings.tiles
+        self._columns, self._rows = ([px // cut.side_px for px in origins_px] for origins_px in (cut.x_px, cut.y_px))  # of source tiles
 
     def tile(self, place: Place) -> Tile | None:
         """Copy a tile; one that was not scanned, or does not end as a JPEG does, goes by way of its pixels."""
-        row, column = self.cut.y_px[place[0]] // self.cut.side_px, self.cut.x_px[place[1]] // self.cut.side_px
-        jpeg = self._jpegs.source_jpeg(row, column)
+        row, column = self._rows[place[0]], self._columns[place[1]]
+        jpeg = self._jpegs.source_jpeg(row, column, AHEAD_B)
         if jpeg is None or not jpeg.endswith(EOI):
             return self._cut_tiles.tile(place)
         self._jpegs.check_size(jpeg, row, column)
-        quality = measure(self._cut_tiles.pixels(place)) if self._measured else UNMEASURED
-        return (jpeg, quality) if not self._measured or good_enough(quality, self._tiles) else None
+        if not self._measured:
+            return jpeg, UNMEASURED
+        quality = measure(self._cut_tiles.pixels(place))
+        return (jpeg, quality) if good_enough(quality, self._tiles) else None
 
 
 def can_copy(plane: Plane, cut: Cut, tile_px: int) -> bool:

@@ -17,7 +17,7 @@ BLOCK_B = 512
 NAME_B = 100  # a longer name takes extra blocks before the header
 END = bytes(2 * BLOCK_B)
 PADDING = [bytes(-size_b % BLOCK_B) for size_b in range(BLOCK_B)]
-BATCH = 64  # pieces, three a tile, that are written in one call: a call a tile would cost more than copying it
+BATCH = 384  # pieces, three a tile, that are written in one call: a call a tile would cost more than copying it
 
 
 def tile_name(slide: str, x_px0: int, y_px0: int) -> str:

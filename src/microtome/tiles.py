@@ -64,18 +64,19 @@ def make_tiles(
     with open_slide(path) as opened, path.open("rb") as file:
         places = tile_grid(*opened.level_sizes_px[0], mpp, settings.grid)
         fraction = tissue_fraction(mask_file, places, subpixels)
-        wanted = [(row, column) for row, column in np.argwhere(fraction >= max(settings.tiles.min_tissue_fraction, ANY)).tolist()]
+        rows, columns = np.nonzero(fraction >= max(settings.tiles.min_tissue_fraction, ANY))
+        wanted = list(zip(rows.tolist(), columns.tolist(), strict=True))
         sparse = int(np.count_nonzero(fraction >= ANY)) - len(wanted)
         source, note = tile_source(opened, file.fileno(), places, wanted, settings)
         if stored:
-            rows, size_b = _store(slide, source, wanted, fraction, folder)
+            made, size_b = _store(slide, source, wanted, fraction, folder)
         else:
-            rows, size_b = _note_places(slide, source, wanted, fraction, folder, settings), 0
-    row: Row = {"tiles": len(rows), "dropped": len(wanted) - len(rows), "sparse": sparse, "bytes": size_b}
+            made, size_b = _note_places(slide, source, wanted, fraction, folder, settings), 0
+    row: Row = {"tiles": len(made), "dropped": len(wanted) - len(made), "sparse": sparse, "bytes": size_b}
     row |= {"reader": source.reader, "reader_note": note}
     row |= {"mpp_requested": settings.grid.mpp, "mpp": source.cut.side_px * source.plane.downsample * mpp / settings.grid.tile_px}
     row |= {"tile_px": settings.grid.tile_px, "tile_px0": places.tile_px0, "shift_px0": source.cut.shift_px0}
-    if not len(rows):
+    if not len(made):
         row |= {"status": "empty", "reason": _why_empty(len(wanted))}
     return row
 
