@@ -6,17 +6,25 @@ import os
 import select
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-pipe"]
 DOMAINS = ["Page", "Runtime", "Log", "Network"]
+GONE = ["Cannot find context", "Cannot find default execution context", "context was destroyed", "Promise was collected"]
+GONE += ["navigated or closed", "No frame", "Frame with the given"]
+
+
+class GoneError(AssertionError):
+    """The document that was asked made way for another one meanwhile."""
 
 
 class Chromium:
     """One page; what went wrong on it is kept: errors of the console, and requests that leave the file."""
 
-    def __init__(self, profile: Path, width: int = 1400, height: int = 900, timeout_s: float = 30) -> None:
+    def __init__(self, profile: Path, width: int = 1400, height: int = 900, timeout_s: float = 60) -> None:
         self.events: list[dict[str, Any]] = []
         self.number, self.unread, self.timeout_s = 0, b"", timeout_s
         to_browser, self.to_browser = os.pipe()
@@ -45,6 +53,9 @@ class Chromium:
         while True:
             answer = self._next()
             if answer.get("id") == self.number:
+                said = answer.get("error", {}).get("message", "")
+                if any(words in said for words in GONE):
+                    raise GoneError(f"{method}: {said}")
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 return dict(answer["result"])
             self.events.append(answer)
@@ -61,9 +72,9 @@ class Chromium:
 
     def open(self, path: Path) -> None:
         """Show a file and wait until it is loaded."""
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        while not self.found("Page.loadEventFired"):
-            self.events.append(self._next())
+        url = path.resolve().as_uri()
+        self.call("Page.navigate", url=url)
+        self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
     def found(self, method: str) -> list[dict[str, Any]]:
         """The parameters of every event of a kind, so far."""
@@ -75,24 +86,30 @@ class Chromium:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def until(self, script: str, **where: Any) -> Any:
-        """Wait until a JavaScript expression is true, and return it."""
+    def wait_for(self, answer: Callable[[], Any], what: str) -> Any:
+        """Wait until `answer`, which asks the page, is true, and return it. The page may go to another document meanwhile."""
         end = time.monotonic() + self.timeout_s
-        while not (value := self.ask(script, **where)):
-            assert time.monotonic() < end, f"never true: {script}"
+        while True:
+            with suppress(GoneError):
+                if value := answer():
+                    return value
+            assert time.monotonic() < end, f"never true: {what}"
             time.sleep(0.02)
-        return value
+
+    def until(self, script: str) -> Any:
+        """Wait until a JavaScript expression is true, and return it."""
+        return self.wait_for(lambda: self.ask(script), script)
 
     def until_inside(self, script: str) -> Any:
         """Wait until a JavaScript expression is true in a frame of the page, and return it."""
-        end = time.monotonic() + self.timeout_s
-        while True:
-            for frame in self.call("Page.getFrameTree")["frameTree"].get("childFrames", []):
-                world = self.call("Page.createIsolatedWorld", frameId=frame["frame"]["id"])["executionContextId"]
-                if value := self.ask(script, contextId=world):
-                    return value
-            assert time.monotonic() < end, f"never true in a frame: {script}"
-            time.sleep(0.02)
+        return self.wait_for(lambda: self._inside(script), f"{script} in a frame")
+
+    def _inside(self, script: str) -> Any:
+        for frame in self.call("Page.getFrameTree")["frameTree"].get("childFrames", []):
+            world = self.call("Page.createIsolatedWorld", frameId=frame["frame"]["id"])["executionContextId"]
+            if value := self.ask(script, contextId=world):
+                return value
+        return None
 
     def errors(self) -> list[str]:
         """What the console calls an error, exceptions that nothing caught, and resources that could not be had."""
@@ -112,6 +129,6 @@ class Chromium:
     def close(self) -> None:
         """End the browser."""
         self.process.terminate()
-        self.process.wait(timeout=10)
+        self.process.wait(self.timeout_s)
         os.close(self.to_browser)
         os.close(self.from_browser)

@@ -6,11 +6,11 @@ AUC asks whether slides are ranked rightly; this asks whether the probabilities 
 """
 
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 
 from microtome.command_line import run
 from microtome.runs import labelled, last_checkpoints
@@ -86,7 +86,7 @@ def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def wilson(frequency: NDArray[np.float64], n: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The ends of the 95 % score interval (Wilson 1927) of a frequency among n: within 0 to 1, and not empty at 0 or 1."""
-    z = norm.ppf(0.975)
+    z = NormalDist().inv_cdf(0.975)
     middle, half = frequency + z**2 / (2 * n), z * np.sqrt(frequency * (1 - frequency) / n + z**2 / (4 * n**2))
     return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
 

@@ -106,7 +106,7 @@ PartitionName=cpu Nodes=node[1-4] Default=YES DefaultTime=10 MaxTime=INFINITE St
 PartitionName=gpu Nodes=node[1-4] Default=NO DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
 # partitions of their own for what disturbs nodes: GraceTime is how long a preempted job has to save; batch jobs save slide by slide
 PartitionName=failing Nodes=node[5-6] DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
-PartitionName=preempted Nodes=node[7-9] DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO GraceTime=30
+PartitionName=preempted Nodes=node[7-9] DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO GraceTime=90
 PartitionName=yielding Nodes=node10 DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
 PartitionName=urgent Nodes=ALL Default=NO DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=100 OverSubscribe=NO PreemptMode=OFF
 CONF

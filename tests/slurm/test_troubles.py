@@ -1,5 +1,6 @@
 """What goes wrong on a cluster, on a real one: each trouble is a trial in a checkout of its own, and all run at the same time."""
 
+import math
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -18,13 +20,13 @@ from microtome.checkpoint import load_state
 from microtome.slurm_launch import wait_for
 from microtome.slurm_queue import state
 from tests.checkout import Checkout
-from tests.slurm.trial import HELD_S, PRETRAIN, RULES, TISSUE, Run, Trial, crash, slurm, until
+from tests.slurm.trial import FREE, PRETRAIN, RULES, TISSUE, Run, Trial, crash, slurm, until
 from tests.training import SILENT, flags, small_settings
 
 
 def cancelled(folder: Path, prepared: Path, **resources: object) -> None:
     """A job that is scancelled fails its run, which says so; nothing looks finished; the same command makes only what is left."""
-    trial = Trial(folder, prepared, slow_s=1, **resources)
+    trial = Trial(folder, prepared, allowed=1, **resources)
     run = trial.snakemake("--retries", "0", "--", TISSUE)
     job = trial.at_work()
     slurm("scancel", job.job)
@@ -32,7 +34,7 @@ def cancelled(folder: Path, prepared: Path, **resources: object) -> None:
     assert f"SLURM-job '{job.job}' failed, SLURM status is: 'CANCELLED'" in run.said
     assert not (folder / TISSUE).exists()
     done = trial.slides()
-    trial.slow_s = 0
+    trial.allowed = FREE
     assert trial.snakemake("--", TISSUE).end() == 0
     assert done.items() <= trial.slides().items()
     check_tissue(folder, prepared)
@@ -40,12 +42,11 @@ def cancelled(folder: Path, prepared: Path, **resources: object) -> None:
 
 def interrupted(folder: Path, prepared: Path) -> None:
     """SIGINT to snakemake alone, not to its process group as from a terminal, ends its Slurm jobs, pretraining's, too."""
-    trial = Trial(folder, prepared, slow_s=1)
+    trial = Trial(folder, prepared, allowed=1)
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     trial.at_work(), trial.running("pretrain")
     os.kill(run.process.pid, signal.SIGINT)
     until(lambda: not trial.alive("tissue"), "the end of the tissue job")
-    trial.slow_s = 1  # pretraining's launcher waits until it has saved
     until(lambda: not trial.alive(), "an empty queue")
     assert run.end() == 1
     log = folder / "logs/pretrain/mae_tiny/1.log"
@@ -53,14 +54,14 @@ def interrupted(folder: Path, prepared: Path) -> None:
     assert not (folder / TISSUE).exists()
     assert not (folder / PRETRAIN).exists()
     assert not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt"))
-    trial.slow_s = 0
+    trial.allowed = FREE
     assert trial.snakemake(*RULES, "--", TISSUE, PRETRAIN).end() == 0
     check_tissue(folder, prepared)
 
 
 def killed(folder: Path, prepared: Path) -> None:
     """After SIGKILL the same command ends the job that was left before it starts another; pretraining goes on."""
-    trial = Trial(folder, prepared, slow_s=1)
+    trial = Trial(folder, prepared, allowed=1)
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     left, pretraining = trial.at_work(), trial.running("pretrain")
     run.process.kill()
@@ -77,7 +78,7 @@ def killed(folder: Path, prepared: Path) -> None:
         return any(job.job != left.job for job in jobs)
 
     until(another_job, "a second tissue job")
-    trial.slow_s = 0
+    trial.allowed = FREE
     assert run.end() == 0, run.said
     assert most == 1
     assert f"Slurm jobs {left.job} of a run that was killed are still there: cancelling them first." in run.said
@@ -90,18 +91,18 @@ def killed(folder: Path, prepared: Path) -> None:
 
 def finished_alone(folder: Path, prepared: Path) -> None:
     """What jobs finish after snakemake and launcher were killed counts: it is not made again, unless a setting changes."""
-    trial = Trial(folder, prepared, slow_s=1)
+    trial = Trial(folder, prepared, allowed=1)
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     trial.at_work(), trial.running("pretrain")
     os.killpg(run.process.pid, signal.SIGKILL)  # as when the login node goes down
     run.end()
-    trial.slow_s = 0
+    trial.allowed = FREE
     until(lambda: not trial.alive(), "the end of the jobs that were left")
     made = trial.checkout.times(TISSUE) | trial.checkout.times("results/pretrain/mae_tiny/1/*")
     losses = pd.read_csv(folder / "results/pretrain/mae_tiny/1/curve.csv")
     assert {TISSUE, PRETRAIN} <= set(made)
     trial.unlock()
-    trial.slow_s = HELD_S  # it could not train again
+    trial.allowed = 0  # it could not train again
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     assert run.end() == 0, run.said
     assert trial.checkout.times(TISSUE) == {TISSUE: made[TISSUE]}
@@ -132,12 +133,12 @@ def out_of_memory(folder: Path, prepared: Path) -> None:
 
 def out_of_time(folder: Path, prepared: Path) -> None:
     """A job that Slurm ends at its time limit comes back with more, as the profile says, and keeps the slides that were done."""
-    trial = Trial(folder, prepared, slow_s=1, runtime="10 * attempt")
+    trial = Trial(folder, prepared, allowed=1, runtime="10 * attempt")
     run = trial.snakemake("--", TISSUE)
     first, done = trial.at_work(), trial.slides()
     slurm("scontrol", "update", f"jobid={first.job}", "timelimit=1")
     until(lambda: any(job.state == "TIMEOUT" for job in trial.queue()), "the end of the job at its time limit")
-    trial.slow_s = 0
+    trial.allowed = FREE
     assert run.end() == 0, run.said
     assert f"SLURM-job '{first.job}' failed, SLURM status is: 'TIMEOUT'" in run.said
     (second,) = (job.job for job in trial.queue() if job.job != first.job)
@@ -148,12 +149,12 @@ def out_of_time(folder: Path, prepared: Path) -> None:
 
 def preempted(folder: Path, prepared: Path) -> None:
     """A job that a more urgent one preempts is requeued by Slurm, not failed, and keeps the slides that were done."""
-    trial = Trial(folder, prepared, slow_s=1, slurm_partition="yielding")
+    trial = Trial(folder, prepared, allowed=1, slurm_partition="yielding")
     run = trial.snakemake("--retries", "0", "--", TISSUE)
     job, done = trial.at_work(), trial.slides()
     slurm("sbatch", "--partition", "urgent", "--nodelist", job.node, "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1")
     until(lambda: restarts(job.job) == 1, "the job to be requeued after its preemption")
-    trial.slow_s = 0
+    trial.allowed = FREE
     assert run.end() == 0, run.said
     assert [queued.job for queued in trial.queue()] == [job.job]
     assert done.items() <= trial.slides().items()
@@ -162,12 +163,12 @@ def preempted(folder: Path, prepared: Path) -> None:
 
 def node_down(folder: Path, prepared: Path) -> None:
     """A job whose node goes down runs again on another node."""
-    trial = Trial(folder, prepared, slow_s=1, slurm_partition="failing")
+    trial = Trial(folder, prepared, allowed=1, slurm_partition="failing")
     run = trial.snakemake("--", TISSUE)
     job = trial.at_work()
     crash(job.node, job.job)  # for good
     until(lambda: any(other.node not in ("", job.node) for other in trial.alive()), "the job on another node")
-    trial.slow_s = 0
+    trial.allowed = FREE
     assert run.end() == 0, run.said
     check_tissue(folder, prepared)
 
@@ -200,22 +201,22 @@ def disturbed(folder: Path, prepared: Path) -> None:
     """Pretraining on two nodes is preempted, runs into its time limit and loses a node; its losses are those of undisturbed training."""
     trial = Trial(folder, prepared)
     assert launch(trial, folder / "undisturbed", nodes=0, processes=2).end() == 0
-    trial.slow_s = 1.5
+    trial.allowed = 0
     launcher = launch(trial, folder / "disturbed", nodes=2)
     job = trial.running("pretrain")
-    until(lambda: steps_done(folder) > 1, "two steps")
+    two_more_steps(trial)
     first = slurm("squeue", "--noheader", "--jobs", job.job, "--format", "%B").strip()
     slurm("sbatch", "--partition", "urgent", "--nodelist", first, "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1")
     until(lambda: restarts(job.job) == 1, "the job to be requeued after its preemption")
     two_more_steps(trial)
-    slurm("scontrol", "update", f"jobid={job.job}", "timelimit=2")  # less than is left for saving: the signal comes at Slurm's next look
+    near_its_limit(job.job)
     until(lambda: restarts(job.job) == 2, "the job to be requeued at its time limit")
     slurm("scontrol", "update", f"jobid={job.job}", "timelimit=20")
     two_more_steps(trial)
     last = slurm("squeue", "--noheader", "--jobs", job.job, "--format", "%B").strip()
     crash(last, job.job)  # for good: two nodes of the partition are left
     until(lambda: restarts(job.job) == 3, "the job to be requeued after its node went down")
-    trial.slow_s = 0
+    trial.allowed = FREE
     assert launcher.end() == 0, launcher.said
     assert launcher.said.count("Asked to stop at step") == 2
     losses = [pd.read_csv(folder / run / "curve.csv")["loss"] for run in ("disturbed", "undisturbed")]
@@ -237,10 +238,17 @@ def launch(trial: Trial, out: Path, nodes: int, processes: int = 1, account: str
 
 
 def two_more_steps(trial: Trial) -> None:
-    """Wait until pretraining runs again, and has gone on."""
-    before = steps_done(trial.folder)
+    """Have pretraining go on by two steps, once it runs again, and wait for them."""
+    trial.allowed = steps_done(trial.folder) + 2
     trial.running("pretrain")
-    until(lambda: steps_done(trial.folder) > before + 1, "two more steps")
+    until(lambda: steps_done(trial.folder) == trial.allowed, "two more steps")
+
+
+def near_its_limit(job: str) -> None:
+    """Leave a job less time than Slurm's signal comes ahead (2 min), so that it comes at Slurm's next look, and enough for saving."""
+    began = slurm("squeue", "--noheader", "--jobs", job, "--format", "%S").strip()
+    run_s = (datetime.now() - datetime.fromisoformat(began)).total_seconds()
+    slurm("scontrol", "update", f"jobid={job}", f"timelimit={math.ceil((run_s + 75) / 60)}")
 
 
 def steps_done(folder: Path) -> int:
@@ -256,10 +264,11 @@ def restarts(job: str) -> int:
 
 def late_files(folder: Path, prepared: Path) -> None:
     """Files that the submit host sees only some time after the job has ended, as over NFS, are waited for."""
-    trial = Trial(folder, prepared)
+    trial = Trial(folder, prepared, allowed=0)
     run = trial.snakemake("--", TISSUE)
     trial.running("tissue")
     run.process.send_signal(signal.SIGSTOP)  # so that it sees nothing before the file is away
+    trial.allowed = FREE
     until(lambda: any(job.state == "COMPLETED" for job in trial.queue()), "the end of the job")
     table, away = folder / TISSUE, folder / "away"
     table.rename(away)
@@ -299,7 +308,7 @@ def late_result(folder: Path, prepared: Path) -> None:
 
 def silent_controller(folder: Path, prepared: Path) -> None:
     """A controller that does not answer for a while costs no job: what ends meanwhile is seen when it answers again."""
-    trial, silent = Trial(folder, prepared, slow_s=1), folder / "silent"
+    trial, silent = Trial(folder, prepared, allowed=1), folder / "silent"
     (folder / "bin").mkdir()
     (folder / "bin/squeue").write_text(f'#!/bin/sh\n[ -e {silent} ] && exit 1\nexec {shutil.which("squeue")} "$@"\n')
     (folder / "bin/squeue").chmod(0o755)
@@ -307,7 +316,7 @@ def silent_controller(folder: Path, prepared: Path) -> None:
     trial.at_work()
     silent.touch()
     until(lambda: "Slurm does not answer; asking again" in run.said, "a word on it")
-    trial.slow_s = 0
+    trial.allowed = FREE
     until(lambda: not trial.alive(), "the end of the job")
     silent.unlink()
     assert run.end() == 0, run.said
@@ -340,11 +349,21 @@ TROUBLES: list[Callable[[Path, Path], None]] = [
 ]
 
 
+def attempt(trouble: Callable[[Path, Path], None], folder: Path, prepared: Path) -> None:
+    """Where a trial fails, what its processes said stands below the reason."""
+    try:
+        trouble(folder, prepared)
+    except Exception as error:
+        for path in sorted(folder.glob("said*.txt")):
+            error.add_note(f"{path}:\n{path.read_text()[-4000:]}")
+        raise
+
+
 @pytest.fixture(scope="module")
 def trials(run_of_all: "Future[Checkout]", prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, "Future[None]"]]:
     folder = tmp_path_factory.mktemp("trials")
     with ThreadPoolExecutor(len(TROUBLES)) as pool:
-        yield {trouble.__name__: pool.submit(trouble, folder / trouble.__name__, prepared) for trouble in TROUBLES}
+        yield {trouble.__name__: pool.submit(attempt, trouble, folder / trouble.__name__, prepared) for trouble in TROUBLES}
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)

@@ -1,4 +1,4 @@
-"""One trial on the cluster: a checkout of its own, whose jobs can be slowed down, a snakemake to disturb, and what the queue says."""
+"""One trial on the cluster: a checkout of its own, whose jobs can be held, a snakemake to disturb, and what the queue says."""
 
 import os
 import signal
@@ -20,19 +20,34 @@ TISSUE = "results/tissue/0.parquet"
 PRETRAIN = "results/pretrain/mae_tiny/1/state.pt"
 RULES = ("--allowed-rules", "cohort", "tissue", "pretrain")  # the schedule is there already
 LONGEST_S = 400.0
-HELD_S = 1e6
 ALIVE = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETING"}
-# A slide, and a micro-batch, take as many seconds longer as the file `slow_s` says meanwhile.
-SLOW = """
+FREE = float("inf")
+# However quick or slow the machine is: a job makes no more slides, and training no more steps, than the file `allowed` says meanwhile.
+HELD_SLIDES = """
 
-import pathlib as _pathlib, time as _time
-_{name} = {owner}{name}
-def _slowly(*arguments):
-    start = _time.monotonic()
-    while _time.monotonic() - start < float(_pathlib.Path("slow_s").read_text()):
-        _time.sleep(0.1)
-    return _{name}(*arguments)
-{owner}{name} = _slowly
+import pathlib, time
+_attempt, _made_here = attempt, 0
+def _held(job):
+    global _made_here
+    while _made_here >= float(pathlib.Path("allowed").read_text()):
+        time.sleep(0.1)
+    _made_here += 1
+    return _attempt(job)
+attempt = _held
+"""
+# Training that was asked to stop goes on, so that it can: after a requeue it is held again.
+HELD_STEPS = """
+
+import os, pathlib
+_train_on = PseudoEpoch._train_on
+def _held(self, batch):
+    asked = pathlib.Path(f"asked_{os.environ.get('SLURM_JOB_ID')}_{os.environ.get('SLURM_RESTART_COUNT')}")
+    while self.step >= float(pathlib.Path("allowed").read_text()) and not asked.exists():
+        if self._asked_to_stop:
+            asked.touch()
+        time.sleep(0.1)
+    return _train_on(self, batch)
+PseudoEpoch._train_on = _held
 """
 
 
@@ -74,9 +89,9 @@ class Queued(NamedTuple):
 
 
 class Trial:
-    """A checkout with the drawn slides and a schedule of `prepared`, `slow_s` seconds slower at each slide and batch."""
+    """A checkout with the drawn slides and a schedule of `prepared`; a job makes `allowed` slides, or steps, and waits for more."""
 
-    def __init__(self, folder: Path, prepared: Path, slow_s: float = 0.0, **default_resources: object) -> None:
+    def __init__(self, folder: Path, prepared: Path, allowed: float = FREE, **default_resources: object) -> None:
         folder.mkdir()
         self.checkout, self.folder = Checkout(folder, profile="slurm", drawn=False), folder
         (folder / "demo").symlink_to(prepared / "demo")
@@ -87,9 +102,9 @@ class Trial:
         values = yaml.safe_load(self.profile.read_text())
         values["default-resources"] |= default_resources
         self.profile.write_text(yaml.safe_dump(values))
-        self.patch("ledger.py", "", SLOW.format(name="attempt", owner=""))
-        self.patch("pseudo_epoch.py", "", SLOW.format(name="_train_on", owner="PseudoEpoch."))
-        self.slow_s = slow_s
+        self.patch("ledger.py", "", HELD_SLIDES)
+        self.patch("pseudo_epoch.py", "", HELD_STEPS)
+        self.allowed = allowed
         self.before: set[str] = set()  # jobs of an earlier test session in a folder of this name
         self.before = {job.job for job in self.queue()}
 
@@ -101,13 +116,13 @@ class Trial:
         path.write_text(text.replace(old, new) if old else text + new)
 
     @property
-    def slow_s(self) -> float:
-        return float((self.folder / "slow_s").read_text())
+    def allowed(self) -> float:
+        return float((self.folder / "allowed").read_text())
 
-    @slow_s.setter
-    def slow_s(self, seconds: float) -> None:
-        (self.folder / "slow_s.part").write_text(str(seconds))
-        (self.folder / "slow_s.part").replace(self.folder / "slow_s")
+    @allowed.setter
+    def allowed(self, number: float) -> None:
+        (self.folder / "allowed.part").write_text(str(number))
+        (self.folder / "allowed.part").replace(self.folder / "allowed")
 
     def environment(self) -> dict[str, str]:
         return {
@@ -154,9 +169,8 @@ class Trial:
         return self.checkout.times("results/tissue/0/*.json")
 
     def at_work(self) -> Queued:
-        """Wait until the tissue job has finished a slide, and hold it (and pretraining) there; the job."""
+        """Wait until the tissue job has finished the slide that it is allowed to; the job."""
         until(lambda: bool(self.slides()), f"a first slide in {self.folder}")
-        self.slow_s = HELD_S
         return self.running("tissue")
 
 
