@@ -1,20 +1,17 @@
 """[dino_input], [mae_input]: tiles that one loader core feeds, beside the plain recipe, whose workers decode and transform with Pillow;
 [dino_augment_cpu], [mae_augment_cpu]: the batched augmentation, beside the plain transforms; [dino_step], [mae_step]: a training step,
-beside the bare arithmetic in it (forward and backward of the student, forward of the teacher, without loss, optimizer and average);
-[dino_end_to_end], [mae_end_to_end]: training from the tile store, beside the plain recipe with the same model and as many workers, with
-the rates of the parts (read and decode: of all workers; augment and step: of the device) and what bounds it: the workers or the device.
+beside the bare arithmetic in it (forward and backward of the student, forward of the teacher, without loss, optimizer and average).
 
 `matrix_share` is the floating-point operations of the bare arithmetic at the rate measured, over those of a plain matrix product of the
-same dtype, measured too (`matrix_tflops`). Times but end to end are of one core's CPU. Tiles are drawn: 256 px, JPEG of quality 80, 4:2:0.
-Where there is a GPU, it takes the steps, in bf16, end to end compiled.
+same dtype, measured too (`matrix_tflops`). Times are of one core's CPU. Tiles are drawn: 256 px, JPEG of quality 80, 4:2:0. Where there is
+a GPU, it takes the steps, in bf16.
 """
 
 import io
-import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +19,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from microtome.algorithm import Tiles
 from microtome.dino import DinoAlgorithm
-from microtome.dino import Prepared as PreparedDino
 from microtome.distributed import Processes
 from microtome.loader import steps_in, tile_batches
 from microtome.mae import MaeAlgorithm
-from microtome.mae import Prepared as PreparedMae
 from microtome.pretrain import build_algorithm
-from microtome.schedule_file import Schedule
 from microtome.settings import PretrainSettings
-from microtome.tile_files import TileFiles, decode_into
 from microtome.trainer import Trainer
 from microtome.training_schedules import Length
 from tests.benchmarks.bench_loader import drawn_jpeg, scheduled, write_tars
@@ -47,25 +39,22 @@ from torchvision import transforms  # isort: skip  (after microtome.vision_model
 TILES = 768
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-STEP_TILES, STEPS = (384, 30) if DEVICE.type == "cuda" else (4, 2)
-WORKERS = max(1, (os.cpu_count() or 1) - 1)
-SHARED = {"workers": ("read", "decode"), "device": ("augment", "step")}  # who does two parts one after the other
+STEP_TILES = 384 if DEVICE.type == "cuda" else 4
 PRECISION = "bf16" if DEVICE.type == "cuda" else "fp32"
 MATRIX = 8192 if DEVICE.type == "cuda" else 1024  # rows and columns of the product whose rate stands for the peak
 
 
 def main() -> list[dict[str, Any]]:
-    """Eight rows."""
+    """Six rows."""
     torch.set_num_threads(1)
     Path("benchmarks").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir="benchmarks") as name:
         jpegs = [drawn_jpeg(number, 256) for number in range(64)]
         schedule = scheduled(Path(name), write_tars(Path(name) / "tars", jpegs, 8, 5 * TILES // 8), block=1)  # a fifth is scheduled
-        ends = [end_to_end_row(algorithm, plain, Path(name), jpegs) for algorithm, plain in (("dino", plain_dino()), ("mae", plain_mae()))]
         inputs = [input_row(algorithm, plain, schedule, jpegs) for algorithm, plain in (("dino", plain_dino()), ("mae", plain_mae()))]
     images = torch.stack([torch.from_numpy(np.array(Image.open(io.BytesIO(jpeg)))) for jpeg in jpegs[:32]])
     augmentations = [augment_row(algorithm, plain, images) for algorithm, plain in (("dino", plain_dino()), ("mae", plain_mae()))]
-    return [*inputs, *augmentations, step_row("dino", images), step_row("mae", images), *ends]
+    return [*inputs, *augmentations, step_row("dino", images), step_row("mae", images)]
 
 
 def cpu_s(function: Callable[[], Any], repeats: int = 3) -> float:
@@ -187,80 +176,6 @@ def matrix_notes(trained: Any, prepared: Any, n: int, tiles_per_s: float) -> dic
         "matrix_tflops": round(peak / 1e12, 3),
         "matrix_share": round(flop * tiles_per_s / peak, 3),
     }
-
-
-class PlainTiles(Dataset[Any]):
-    """JPEG files in memory, decoded and transformed with Pillow."""
-
-    def __init__(self, jpegs: list[bytes], plain: Callable[[Image.Image], Any], length: int) -> None:
-        self.jpegs, self.plain, self.length = jpegs, plain, length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, number: int) -> Any:
-        return self.plain(Image.open(io.BytesIO(self.jpegs[number % len(self.jpegs)])).convert("RGB"))
-
-
-def end_to_end_row(algorithm: str, plain: Callable[[Image.Image], Any], folder: Path, jpegs: list[bytes]) -> dict[str, Any]:
-    """Training from a schedule, and with the plain transforms in as many workers; and the rates of our parts, one after the other."""
-    n = STEP_TILES
-    trained = build(algorithm).to(DEVICE)
-    trainer = Trainer(trained, Processes(0, 1, DEVICE), PRECISION, n, compiled=DEVICE.type == "cuda")
-    (folder / algorithm).mkdir()
-    schedule = scheduled(folder / algorithm, write_tars(folder / algorithm / "tars", jpegs, STEPS + 1, 5 * n), block=1)
-    tiles = next(ours_of(schedule, 0))
-    ours = trained_images_per_s(trainer, ours_of(schedule, WORKERS))
-    rates = {**loader_rates(schedule), "augment": n / min(device_s(lambda: trained.prepare(tiles)) for _ in range(3))}
-    prepared = trained.prepare(tiles)
-    trained.prepare = lambda tiles: prepared if isinstance(tiles.images, torch.Tensor) else tiles.images  # type: ignore[method-assign]
-    rates["step"] = n / min(device_s(lambda: train(trainer, tiles)) for _ in range(2))
-    plain_rate = trained_images_per_s(trainer, plain_of(algorithm, plain, jpegs, trained))
-    notes: dict[str, Any] = {f"{part}_images_per_s": round(rate, 2) for part, rate in rates.items()}
-    both = {who: 1 / sum(1 / rates[part] for part in parts) for who, parts in SHARED.items()}
-    notes |= {"bound_by": min(both, key=lambda who: both[who]), **matrix_notes(trained, prepared, n, ours)}
-    return row(
-        f"{algorithm}_end_to_end", round(ours, 2), "images/s", round(plain_rate, 2), round(ours / plain_rate, 2), WORKERS + 1, **notes
-    )
-
-
-def loader_rates(schedule: Path) -> dict[str, float]:
-    """Images/s that all workers read, and that they decode, if they do nothing else."""
-    scheduled_tiles, files = Schedule(schedule), TileFiles()
-    tiles = [scheduled_tiles[position] for position in range(len(scheduled_tiles))]
-    jpegs, image = [files.read(tile) for tile in tiles], np.empty((256, 256, 3), np.uint8)
-    read_s = cpu_s(lambda: [files.read(tile) for tile in tiles])
-    decode_s = cpu_s(lambda: [decode_into(image, jpeg, tile) for jpeg, tile in zip(jpegs, tiles, strict=True)])
-    files.close()
-    return {"read": WORKERS * len(tiles) / read_s, "decode": WORKERS * len(tiles) / decode_s}
-
-
-def ours_of(schedule: Path, workers: int) -> Iterator[Tiles]:
-    """The batches of a schedule on the device."""
-    for batch in tile_batches(schedule, STEP_TILES, 0, 1, 0, STEP_TILES, workers):
-        yield Tiles(batch.images.to(DEVICE, non_blocking=True), batch.positions.numpy(), 1)
-
-
-def plain_of(algorithm: str, plain: Callable[[Image.Image], Any], jpegs: list[bytes], trained: Any) -> Iterator[Any]:
-    """As many batches, transformed in workers; what stands for the tiles is prepared already."""
-    tiles = PlainTiles(jpegs, plain, STEP_TILES * (STEPS + 1))
-    for batch in DataLoader(tiles, STEP_TILES, num_workers=WORKERS, pin_memory=DEVICE.type == "cuda"):
-        if algorithm == "dino":
-            crops = [torch.cat(batch[:2]), torch.cat(batch[2:])]
-            prepared: Any = PreparedDino([crop.to(DEVICE, non_blocking=True) for crop in crops], [None, None], STEP_TILES)
-        else:
-            order = torch.rand(STEP_TILES, trained.patches, device=DEVICE).argsort(dim=1)
-            prepared = PreparedMae(batch.to(DEVICE, non_blocking=True), order)
-        yield Tiles(prepared, np.arange(STEP_TILES), 1)
-
-
-def trained_images_per_s(trainer: Trainer, batches: Iterator[Tiles]) -> float:
-    """Train on all batches; the first one is not counted."""
-    train(trainer, next(batches))
-    steps: list[None] = []
-    seconds = device_s(lambda: steps.extend(train(trainer, tiles) for tiles in batches), time.perf_counter)
-    assert len(steps) == STEPS
-    return STEPS * STEP_TILES / seconds
 
 
 def train(trainer: Trainer, tiles: Tiles) -> None:
