@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from microtome.algorithm import Tiles
 from microtome.distributed import Processes
+from microtome.errors import UserError
 from microtome.pretrain import build_algorithm
 from microtome.settings import PretrainSettings
 from microtome.trainer import NotFiniteError, Outcome, Trainer
@@ -226,3 +228,11 @@ def test_mae_is_the_published_loop() -> None:
         (sum(errors) / len(errors)).backward()  # type: ignore[union-attr]
         adamw.step(peak * epoch / 0.5 if epoch < 0.5 else falling, 0.5)
     assert_close(after.network, network)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    mae = build_algorithm(small_settings("mae"), LENGTH)
+    with pytest.raises(UserError, match=r"pretrain\.compile: found no C compiler on this node, expected gcc or clang"):
+        Trainer(mae, ALONE, "fp32", BATCH, compiled=True)

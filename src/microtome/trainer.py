@@ -4,6 +4,8 @@ that come out of it, read a step late on a GPU so that nothing waits for it.
 
 import contextlib
 import math
+import os
+import shutil
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +46,7 @@ class Trainer:
         compiled: compile the network and what works beside it.
 
     Raises:
-        UserError: bf16 on a GPU that has none.
+        UserError: bf16 on a GPU that has none; no C compiler for what is to be compiled.
     """
 
     def __init__(self, algorithm: Algorithm, processes: Processes, precision: str, global_batch: int, compiled: bool) -> None:
@@ -59,6 +61,7 @@ class Trainer:
         if processes.world > 1:
             network = DistributedDataParallel(network, gradient_as_bucket_view=True)
         if compiled:
+            _expect_compiler()
             algorithm.compile_beside()
             network = cast("nn.Module", torch.compile(network, dynamic=False))
         self._network = network
@@ -110,6 +113,13 @@ class Trainer:
     def arrived(self, waiting: int = 0) -> list[Outcome]:
         """The outcome of all steps but the `waiting` last ones, each once."""
         return [self._pending.popleft().outcome() for _ in range(len(self._pending) - waiting)]
+
+
+def _expect_compiler() -> None:
+    """torch.compile calls one, on a GPU, too, and ends in its own traceback where there is none."""
+    known = [os.environ.get("CC", ""), "gcc", "clang"]
+    if not any(shutil.which(name) for name in known):
+        raise UserError("pretrain.compile: found no C compiler on this node, expected gcc or clang. Install one, or set it to false.")
 
 
 class Pending:
