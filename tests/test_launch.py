@@ -1,5 +1,6 @@
 """Processes that train together on one machine: they find one another, and one that fails fails all."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from microtome.errors import UserError
+from microtome.launch import alone
 
 RANKS = """
 import os, sys, time, signal
@@ -93,3 +97,13 @@ def test_a_second_launcher_waits_for_the_first(tmp_path: Path) -> None:
     first.communicate(timeout=30)
     assert second.communicate(timeout=60)[0] == "sum 1\n"
     assert second.returncode == 0
+
+
+def test_waiting_for_another_launcher_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microtome.launch.LONGEST_HELD_S", -1.0)
+    with (
+        alone(tmp_path),
+        pytest.raises(UserError, match=rf"Process {os.getpid()} on .* has trained here for two weeks. End it"),
+        alone(tmp_path),
+    ):
+        pass

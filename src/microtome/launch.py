@@ -16,16 +16,22 @@ from pathlib import Path
 from typing import TextIO
 
 from microtome.command_line import run
+from microtome.errors import UserError
 from microtome.orphans import STOPS, die_with_parent
 from microtome.ranks import rank_environment
 from microtome.slurm_launch import Placement, run_on_slurm
 
 PATIENCE_S = 90.0  # for ranks to end once one of them has
+LONGEST_HELD_S = 14 * 24 * 3600.0  # a folder, by another launcher
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold `folder` against other launchers; waits for one that a killed snakemake left: no two may write the same files."""
+    """Hold `folder` against other launchers; waits for one that a killed snakemake left: no two may write the same files.
+
+    Raises:
+        UserError: it waited for two weeks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "launcher.txt").open("a+") as note:
         with suppress(OSError):  # a file system without locks
@@ -36,12 +42,20 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _lock(note: TextIO) -> None:
-    try:
-        fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        note.seek(0)
-        print(f"{note.read()} trains here already: waiting for its end. SIGTERM to it lets it save first.", file=sys.stderr, flush=True)
-        fcntl.flock(note, fcntl.LOCK_EX)
+    """Raises UserError where another launcher has held it for two weeks: longer than any pseudo-epoch."""
+    last, said = time.monotonic() + LONGEST_HELD_S, False
+    while True:
+        try:
+            return fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note.seek(0)
+            holder = note.read()
+            if time.monotonic() > last:
+                raise UserError(f"{holder} has trained here for two weeks. End it, and run again.") from None
+            if not said:
+                print(f"{holder} trains here already: waiting for its end. SIGTERM to it lets it save first.", file=sys.stderr, flush=True)
+            said = True
+            time.sleep(1)
 
 
 def run_here(command: list[str], processes: int) -> int:
