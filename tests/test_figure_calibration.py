@@ -48,7 +48,7 @@ def test_few_slides_are_hollow_and_counts_add_up() -> None:
     assert below.patches[0].get_data().values.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("encoders", "bars"), [(4, 4), (5, 0)])
+@pytest.mark.parametrize(("encoders", "bars"), [(5, 5), (6, 0)])
 def test_bars_are_drawn_of_few_encoders(encoders: int, bars: int) -> None:
     one = calibration(predictions()).assign(task="t", classes=2, task_slides=200)
     figure = draw(pd.concat([one.assign(encoder=name) for name in ELEVEN[:encoders]]), figures_settings({}))

@@ -83,7 +83,7 @@ def test_files_hold_what_is_drawn(tmp_path: Path) -> None:
     assert len(table) == 2 * (len(RATES) + 1)
 
 
-@pytest.mark.parametrize(("tasks", "encoders"), [(1, 2), (1, 11), (4, 4)])
+@pytest.mark.parametrize(("tasks", "encoders"), [(1, 2), (1, 11), (4, 5)])
 def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: int) -> None:
     paths = write(tmp_path, [f"a_task_of_number_{n}" for n in range(tasks)], ELEVEN[:encoders])
     settings = figures_settings({name: f"{name} (random weights)" for name in ELEVEN[2:4]})
@@ -92,7 +92,7 @@ def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: int) -> None:
     assert sum("(random weights)" in text for text, _ in texts(figure)) == len(ELEVEN[2:4]) * (encoders > 2)
 
 
-@pytest.mark.parametrize(("encoders", "bands"), [(4, 4), (5, 0)])
+@pytest.mark.parametrize(("encoders", "bands"), [(5, 5), (6, 0)])
 def test_bands_are_drawn_of_few_encoders(encoders: int, bands: int) -> None:
     curve = pd.DataFrame({"task": "t", "fpr": [0.0, 1.0], "tpr": [0.0, 1.0], "low": [0.0, 0.9], "high": [0.1, 1.0]})
     figure = draw(pd.concat([curve.assign(encoder=name) for name in ELEVEN[:encoders]]), figures_settings({}))

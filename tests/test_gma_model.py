@@ -95,23 +95,31 @@ def test_ragged_bags_of_many_nets_have_the_plain_forms_losses_and_gradients() ->
 
 
 def test_with_dropout_gradients_are_those_of_what_was_kept() -> None:
-    """The net with its dropout written out: the same loss by autograd, with masks read from where the buffers are 0."""
-    net, tiles = nets(1, Shape(6, 32, 16, 2, 0.25)), bag(150)
-    logits, _ = net.forward([Part(0, tiles, [150])], training=True)
-    keep, w = 0.75, {name: view[0].clone().requires_grad_() for name, view in net.weights.view.items()}
-    h1 = (tiles @ w["trunk_1"].T + w["trunk_1_bias"]).relu() * (net.space["h1"] > 0) / keep
-    h2 = (h1 @ w["trunk_2"].T + w["trunk_2_bias"]).relu() * (net.space["h2"] > 0) / keep
-    v, u = (h2 @ w["gate"].T + w["gate_bias"]).split(16, dim=1)
-    gate = v.tanh() * u.sigmoid() * (net.space["z"][:, 16:] > 0) / keep**2
-    expected = w["classifier"] @ (torch.softmax(gate @ w["score"], 0) @ h2) + w["classifier_bias"]
-    torch.testing.assert_close(logits[0], expected.detach(), rtol=1e-5, atol=1e-5)
-    loss = cross_entropy(expected[None], torch.tensor([1]))
-    loss.backward()
-    torch.testing.assert_close(net.backward(logits, torch.tensor([[0.0, 1.0]]))[0], loss.detach(), rtol=1e-5, atol=1e-5)
-    for name, weight in w.items():
-        if name != "score_bias":
-            torch.testing.assert_close(net.gradients.view[name][0], weight.grad, rtol=1e-4, atol=1e-5, msg=name)
-    dropped = [(net.space["z"][:, 16:] == 0).float().mean().item(), (net.space["h1"] == 0).float().mean().item()]
+    with_dropout_gradients_are_those_of_what_was_kept(CPU)
+
+
+def with_dropout_gradients_are_those_of_what_was_kept(device: torch.device) -> None:
+    """Two nets with their dropout written out: the same losses by autograd, with masks read from where the buffers are 0."""
+    both = Nets(Shape(6, 32, 16, 2, 0.25), [np.random.default_rng(net) for net in range(2)], 400, device)
+    bags = [bag(tiles, seed=tiles).to(device) for tiles in (150, 90)]
+    logits, _ = both.forward([Part(net, tiles, [len(tiles)]) for net, tiles in enumerate(bags)], training=True)
+    space = {name: both.space[name].split([150, 90]) for name in ("h1", "h2", "z")}
+    losses, keep = both.backward(logits, torch.tensor([[0.0, 1.0], [1.0, 0.0]], device=device)), 0.75
+    for net, tiles in enumerate(bags):
+        w = {name: view[net].clone().requires_grad_() for name, view in both.weights.view.items()}
+        h1 = (tiles @ w["trunk_1"].T + w["trunk_1_bias"]).relu() * (space["h1"][net] > 0) / keep
+        h2 = (h1 @ w["trunk_2"].T + w["trunk_2_bias"]).relu() * (space["h2"][net] > 0) / keep
+        v, u = (h2 @ w["gate"].T + w["gate_bias"]).split(16, dim=1)
+        gate = v.tanh() * u.sigmoid() * (space["z"][net][:, 16:] > 0) / keep**2
+        expected = w["classifier"] @ (torch.softmax(gate @ w["score"], 0) @ h2) + w["classifier_bias"]
+        torch.testing.assert_close(logits[net], expected.detach(), rtol=1e-5, atol=1e-5)
+        loss = cross_entropy(expected[None], torch.tensor([1 - net], device=device))
+        loss.backward()
+        torch.testing.assert_close(losses[net], loss.detach(), rtol=1e-5, atol=1e-5)
+        for name, weight in w.items():
+            if name != "score_bias":
+                torch.testing.assert_close(both.gradients.view[name][net], weight.grad, rtol=1e-4, atol=1e-5, msg=name)
+    dropped = [(both.space["z"][:, 16:] == 0).float().mean().item(), (both.space["h1"] == 0).float().mean().item()]
     assert dropped[0] == pytest.approx(1 - keep**2, abs=0.04), "of tanh and of sigmoid, each a quarter"
     assert dropped[1] > 0.25
 

@@ -14,7 +14,7 @@ from microtome.gma_optimizer import optimizer_of
 from microtome.gma_training import Run, train
 from tests.plain_gma import plain
 from tests.test_gma import write_inputs
-from tests.test_gma_model import first_step_is_the_same_in_any_company
+from tests.test_gma_model import first_step_is_the_same_in_any_company, with_dropout_gradients_are_those_of_what_was_kept
 from tests.test_gma_training import drawn_bags, drawn_splits, settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -24,6 +24,11 @@ GPU = torch.device("cuda")
 def test_the_first_step_is_the_same_in_any_company() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     first_step_is_the_same_in_any_company(Shape(384, 512, 384, 2, 0.25), (700, 1, 333), GPU)
+
+
+def test_with_dropout_gradients_are_those_of_what_was_kept() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    with_dropout_gradients_are_those_of_what_was_kept(GPU)
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:

@@ -76,7 +76,7 @@ UNUSUAL: dict[str, dict[str, Any]] = {
         "attention": 115,
         "dropout": 0.116,
         "epochs": 117,
-        "warmup_epochs": 118,
+        "warmup_epochs": 116,
         "replicas": 119,
         "lr": 0.12,
         "lr_end": 0.121,

@@ -79,7 +79,7 @@ def test_categories_are_in_order_and_complete(results: Path) -> None:
 def test_captions_of_the_benchmark_say_what_cross_validation_shows() -> None:
     """The same words under each of them, with what they do not show."""
     captions = Path(__file__).parents[1] / "rules" / "captions"
-    for name in ("auc", "decisions", "checkpoints", "convergence", "differences", "ranking", "roc", "calibration"):
+    for name in ("auc", "decisions", "checkpoints", "convergence", "differences", "ranking", "roc", "calibration", "attention"):
         last = (captions / f"{name}.rst").read_text().splitlines()[-1]
         assert last.startswith("Monte-Carlo cross-validation shows how a result depends on the split"), name
         assert "overlap" in last

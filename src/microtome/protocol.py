@@ -74,4 +74,5 @@ def _aggregation(config: Config) -> str:
     rate = f"AdamW, learning rate up to {gma.lr:g} in {gma.warmup_epochs} epochs, then down to {gma.lr_end:g}"
     decay = f"weight decay from {gma.weight_decay:g} to {gma.weight_decay_end:g}"
     runs = f"{gma.replicas} replicas a split. The last epoch counts, not the best."
-    return f"{model}, a slide a step, {gma.epochs} epochs, {rate}, {decay}; {runs}"
+    start = "Xavier-normal weights, unweighted cross-entropy" + (", on a GPU products in TF32" if gma.tf32 else "")
+    return f"{model}, {start}, a slide a step, {gma.epochs} epochs, {rate}, {decay}; {runs}"
