@@ -122,7 +122,7 @@ def drawn_schedules(folder: Path) -> list[Path]:
 
 
 FORKS = multiprocessing.get_context("forkserver")  # imports once, then forks processes that can be killed
-FORKS.set_forkserver_preload(["tests.training"])
+FORKS.set_forkserver_preload(["tests.training", "pandas"])
 
 
 def start(values: dict[str, Any], log: Path, rank: int = 0, world: int = 1, port: int = 0) -> BaseProcess:

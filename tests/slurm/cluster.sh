@@ -187,7 +187,9 @@ end_leftovers() { # without cgroups Slurm does not find a cancelled job's proces
 
 down() {
   scancel --user root 2>/dev/null || true
-  for pid in "$STATE"/run/slurmd.*.pid "$STATE/run/slurmctld.pid" "$STATE/run/slurmdbd.pid" "$STATE/run/mariadbd.pid" /run/munge/munged.pid; do stop "$pid"; done
+  local pids=("$STATE"/run/slurmd.*.pid "$STATE/run/slurmctld.pid" "$STATE/run/slurmdbd.pid" "$STATE/run/mariadbd.pid" /run/munge/munged.pid)
+  for pid in "${pids[@]}"; do [ -s "$pid" ] && kill "$(cat "$pid")" 2>/dev/null || true; done # each takes its seconds, all the same ones
+  for pid in "${pids[@]}"; do stop "$pid"; done
   end_leftovers
   rm -rf "$STATE" /etc/slurm/slurm.conf /etc/slurm/slurmdbd.conf /etc/slurm/gres.conf
   local hosts; hosts=$(sed '/# microtome-slurm begin/,/# microtome-slurm end/d' /etc/hosts); printf '%s\n' "$hosts" >/etc/hosts

@@ -18,21 +18,28 @@ LAPTOP = {"tissue": 1, "tiles": 1, "gma": 1, "features": 1, "quality": 1}  # thr
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """Ten nodes: partitions cpu and gpu of four, failing, preempted, yielding, urgent (which preempts) of all; the account pathology."""
+def coming_up() -> Iterator["subprocess.Popen[bytes]"]:
+    """A cluster that is being installed and started: what it takes a minute for is no work."""
     if not (os.environ.get("CI") == "true" or os.environ.get("MICROTOME_SLURM") == "1"):
         pytest.skip("installs Slurm on this machine: set MICROTOME_SLURM=1 (or CI=true) to run it")
     if os.geteuid() != 0:
         pytest.skip("a Slurm cluster is set up by root")
-    subprocess.run([CLUSTER, "up"], check=True, timeout=300)
-    yield
+    up = subprocess.Popen([CLUSTER, "up"])
+    yield up
+    up.wait(timeout=300)
     subprocess.run([CLUSTER, "down"], check=True, timeout=120)
 
 
 @pytest.fixture(scope="session")
-def prepared(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What trials share: drawn slides, a schedule of 20 steps, and the tissue of an undisturbed run."""
+def prepared(coming_up: "subprocess.Popen[bytes]", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What trials share, made while the cluster comes up: drawn slides, a schedule of 20 steps, and the tissue of an undisturbed run."""
     return prepare(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
+def cluster(coming_up: "subprocess.Popen[bytes]", prepared: Path) -> None:
+    """Ten nodes: partitions cpu and gpu of four, failing, preempted, yielding, urgent (which preempts) of all; the account pathology."""
+    assert coming_up.wait(timeout=300) == 0
 
 
 def prepare(folder: Path) -> Path:
