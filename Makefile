@@ -14,7 +14,7 @@ help:
 install: $(INSTALLED) ## set up .venv from envs/requirements.lock
 
 $(INSTALLED): envs/requirements.lock
-	@echo "Setting up .venv from envs/requirements.lock: about 2 GB, some minutes"
+	@echo "Setting up .venv from envs/requirements.lock: some minutes; 2 GB, or about 7 where pip finds the CUDA build of torch"
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --disable-pip-version-check -r envs/requirements.lock
 	@# so that `python -m microtome.…` works wherever .venv is active
@@ -23,10 +23,11 @@ $(INSTALLED): envs/requirements.lock
 
 demo: $(INSTALLED) ## draw a small cohort and run everything on it, CPU only
 	python -m microtome.demo --folder demo
+	@echo "What a job is at, while it runs: logs/<rule>/"
 	snakemake --profile profiles/local --configfile config/demo.yaml -- all
 	@echo
 	@echo "Report:  results/report.html"
-	@echo "Figures: $$(ls results/figures/*.pdf | tr '\n' ' ')"
+	@echo "Figures: $$(find results/figures -name "*.pdf" | sort | tr '\n' ' ')"
 	@echo "Tables:  $$(ls results/tables/*.md | tr '\n' ' ')"
 
 init: $(INSTALLED) ## a folder for a cohort of its own, which uses this installation: FOLDER=…

@@ -52,6 +52,8 @@ def test_two_weeks_in_the_queue_or_a_day_of_silence_are_enough(tmp_path: Path) -
         looks(tmp_path, ("PENDING", 0), ("PENDING", 2 * week + 1), reason="QOSMaxGRESPerUser")
     with pytest.raises(GaveUpError, match=r"did not answer for a day\. Job 7 may still be there: the same command looks for it"):
         looks(tmp_path, ("RUNNING", 0), ("UNKNOWN", 9), ("UNKNOWN", 24 * 3600 + 10))
+    with pytest.raises(GaveUpError, match=r"is COMPLETING for a day: its node does not give it back"):
+        looks(tmp_path, ("RUNNING", 0), ("COMPLETING", 9), ("COMPLETING", 24 * 3600 + 10), failed=1)
 
 
 def test_dead_and_alive_are_told_apart() -> None:

@@ -54,6 +54,8 @@ def test_a_forgotten_job_and_one_that_waits_for_ever_end_the_run() -> None:
         looks(({"1": "RUNNING"}, 0), ({}, 10), ({}, 920))
     with pytest.raises(WorkflowError, match=r"Slurm job 1 waited for two weeks: `squeue --jobs 1"):
         looks(({"1": "PENDING"}, 0), ({"1": "PENDING"}, 14 * DAY + 1))
+    with pytest.raises(WorkflowError, match=r"Slurm job 1 did not end for a day: its node does not give it back"):
+        looks(({"1": "COMPLETING"}, 0), ({"1": "COMPLETING"}, DAY + 1))
 
 
 def test_a_job_that_never_shows_ends_the_run_and_one_that_shows_late_does_not() -> None:

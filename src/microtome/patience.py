@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 from microtome.errors import UserError
-from microtome.slurm_queue import ALIVE, UNKNOWN, WAITING
+from microtome.slurm_queue import ALIVE, ENDING, UNKNOWN, WAITING
 
 TAIL_B = 3000
 VANISHED_S = 120  # a job that left the queue must have written its result by then, or be back in the queue
 LONGEST_SILENCE_S = 24 * 3600  # of a controller
+LONGEST_ENDING_S = 24 * 3600  # of a node that does not give its job back
 LONGEST_QUEUE_S = 14 * 24 * 3600
 FAILING_S = 60  # for a job to end, or to be requeued, once one of its ranks has failed
 REMIND_S = 3600  # to say again why a job waits
@@ -38,10 +39,10 @@ class Patience:
 
         Raises:
             UserError: it ended without a result, or goes on without a rank that failed.
-            GaveUpError: it waited in the queue for two weeks, or the controller was silent for a day.
+            GaveUpError: it waited in the queue for two weeks, or ended for a day, or the controller was silent for a day.
         """
         kind = "silent" if word == UNKNOWN else "queued" if word in WAITING else "alive" if word in ALIVE else "over"
-        kind = "failing" if word == "RUNNING" and failed is not None else kind
+        kind = "failing" if word == "RUNNING" and failed is not None else "ending" if word in ENDING else kind
         if kind != self.kind:
             self.kind, self.since = kind, now
         if word != self.word or (kind == "queued" and now - self.said_at > REMIND_S):
@@ -52,6 +53,8 @@ class Patience:
             raise GaveUpError(f"Slurm job {self.job} waited for two weeks ({reason}). It is still there: run again to go on waiting.")
         if kind == "silent" and waited > LONGEST_SILENCE_S:
             raise GaveUpError(f"Slurm did not answer for a day. Job {self.job} may still be there: the same command looks for it.")
+        if kind == "ending" and waited > LONGEST_ENDING_S:
+            raise GaveUpError(f"Slurm job {self.job} is {word} for a day: its node does not give it back. Ask who runs the cluster.")
         if word in DEAD or (kind == "over" and waited > VANISHED_S) or (kind == "failing" and waited > FAILING_S):
             what = f"Rank {failed} of Slurm job {self.job} failed" if failed is not None else f"Slurm job {self.job} left no result"
             raise UserError(f"{what} (its state: {word or 'unknown to the queue'}). {tail(self.folder, self.job, failed or 0)}")

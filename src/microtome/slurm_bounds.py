@@ -12,8 +12,8 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
-from microtome.patience import LONGEST_QUEUE_S, LONGEST_SILENCE_S, REMIND_S
-from microtome.slurm_queue import ALIVE, WAITING
+from microtome.patience import LONGEST_ENDING_S, LONGEST_QUEUE_S, LONGEST_SILENCE_S, REMIND_S
+from microtome.slurm_queue import ALIVE, ENDING, WAITING
 
 LOST_S = 900  # for a job that was preempted or lost its node to be back in the queue; longer than Slurm's own delays (two minutes)
 GONE = {"", "PREEMPTED", "NODE_FAIL", "REVOKED"}  # "": the queue does not know it any more
@@ -41,7 +41,7 @@ class Bounds:
         """Jobs and their states as the plugin is to see them; `found` is what Slurm said, None where it did not answer.
 
         Raises:
-            WorkflowError: a day without an answer, two weeks in the queue, or a job that the queue has forgotten.
+            WorkflowError: a day without an answer or of ending, two weeks in the queue, or a job that the queue has forgotten.
         """
         if found is None:
             self._silent(self._waited(CONTROLLER, "silent", now), now)
@@ -54,6 +54,8 @@ class Bounds:
                 words[job] = "FAILED"
             elif word in WAITING:
                 self._queued(job, self._waited(job, "queued", now))
+            elif word in ENDING:
+                self._ending(job, self._waited(job, "ending", now))
             elif word not in GONE:
                 self._since.pop(job, None)
             self._remember(job, words.get(job, ""))
@@ -80,6 +82,10 @@ class Bounds:
     def _queued(self, job: str, waited_s: float) -> None:
         if waited_s > LONGEST_QUEUE_S:
             raise WorkflowError(f"Slurm job {job} waited for two weeks: `squeue --jobs {job} --format %r` says for what. {AGAIN}")
+
+    def _ending(self, job: str, waited_s: float) -> None:
+        if waited_s > LONGEST_ENDING_S:
+            raise WorkflowError(f"Slurm job {job} did not end for a day: its node does not give it back. Ask who runs the cluster. {AGAIN}")
 
     def _lost(self, job: str, waited_s: float) -> bool:
         """Whether the job is to count as failed: it was preempted, or its node went down, and Slurm did not requeue it."""

@@ -16,7 +16,8 @@ POLL_S = 1.0
 UNKNOWN = "UNKNOWN"  # the controller did not answer: ask again
 HELD = {"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}  # until somebody releases the job
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", *HELD}
-ALIVE = {*WAITING, UNKNOWN, "RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT"}
+ENDING = {"COMPLETING", "SIGNALING", "STAGE_OUT"}  # a node that does not answer leaves its jobs there
+ALIVE = {*WAITING, *ENDING, UNKNOWN, "RUNNING"}
 
 
 def ask(*options: str) -> str | None:
