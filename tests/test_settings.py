@@ -46,6 +46,7 @@ def test_none_is_forgotten_and_all_come_back_from_a_command_line(found: dict[str
         ("tissue", {"blur_px": 7}, {"Tissue"}),
         ("tiles", {"jpeg_quality": 71}, {"Tiles"}),
         ("tiles", {"fast_path": False}, {"Tiles", "Encoder"}),
+        ("tiles", {"check_copies": False}, {"Tiles"}),
         ("schedule", {"organ_alpha": 0.25}, {"Schedule"}),
         ("pretrain", {"save_every_minutes": 1.5, "max_batch_per_process": 3, "max_replaced_tiles": 9, "tensorboard": True}, set()),
         (

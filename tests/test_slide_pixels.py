@@ -1,5 +1,7 @@
 """Features straight from slides beside those of stored tiles, over drawn slides of several kinds."""
 
+import json
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from microtome.ledger import source_of
 from microtome.slide_pixels import SlideFile, SlidePixels, tile_pixels
 from microtome.slide_tiles import locate
 from microtome.tile_batches import StoredTiles, batches
+from tests.drawn_slides import tissue_like, write_slide
 from tests.slide_store import DRAWN, made, read, write_store
 
 
@@ -21,6 +25,30 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     readers = pd.read_parquet(folder / "catalog.parquet").set_index("slide")["reader"]
     assert readers.to_dict() == {"copied": "copy", "cut": "jpeg", "gone": "jpeg", "rgb": "jpeg", "scaled": "jpeg"}
     return folder
+
+
+def test_a_slide_replaced_after_its_tiles_gets_no_features_at_the_old_places(tmp_path: Path) -> None:
+    folder = write_store(tmp_path, ["scaled", "cut"])
+    out, sidecar = tmp_path / "slides", folder / "tiles" / "0" / "cut.json"
+    assert made(folder, out, "slides").loc[["scaled", "cut"], "status"].eq("ok").all()
+    write_slide(folder / "cut.tiff", tissue_like(1280, 1024, seed=9), **DRAWN["cut"])
+    found = made(folder, out, "slides")
+    assert found.loc["scaled", "status"] == "ok"
+    assert (found.loc["cut", "status"], found.loc["cut", "dim"]) == ("failed", 0)
+    size = (folder / "cut.tiff").stat().st_size
+    assert re.match(rf"not the file that `tiles` saw: expected [\d,]+ bytes of .*, found {size:,} bytes of ", found.loc["cut", "reason"])
+    assert found.loc["cut", "reason"].endswith(f"snakemake --forcerun {folder}/tissue/0.parquet {out}/0.parquet -- all")
+    assert not (out / "0" / "cut.h5").exists()
+    assert made(folder, tmp_path / "stored", "tiles").loc["cut", "status"] == "ok", "what was stored is not read from the slide"
+    note = json.loads(sidecar.read_text())
+    note["inputs"]["source"] = {**source_of(folder / "cut.tiff", checksum=True), "mtime_ns": 1}
+    sidecar.write_text(json.dumps(note))
+    assert made(folder, out, "slides").loc["cut", "status"] == "ok", "a copy of the same bytes"
+    note["inputs"]["source"]["sha256"] = "0"
+    sidecar.write_text(json.dumps(note))
+    assert made(folder, out, "slides").loc["cut", "status"] == "failed"
+    sidecar.unlink()
+    assert made(folder, out, "slides").loc["cut", "status"] == "ok", "as with imported coordinates nothing is compared"
 
 
 def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> Any:

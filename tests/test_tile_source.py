@@ -1,5 +1,7 @@
 """Where tiles come from: cut and coded again, or the source's own, at whole pixels and never over the edge."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ from hypothesis import strategies as st
 
 from microtome.config import Grid
 from microtome.grid import tile_grid
+from microtome.jpeg_tiles import jpeg_levels
 from microtome.slides import Rgb8, open_slide
 from microtome.tile_quality import measure
 from microtome.tile_source import CutTiles, cut_at, tile_source
 from tests.drawn_slides import tissue_like, write_slide
 from tests.stage_settings import tiles_settings
-from tests.test_tiles import index_of, pixels_of, run
+from tests.test_tiles import GRID, index_of, make_tiles, pixels_of, run
 
 
 @pytest.mark.parametrize(("subsampling", "expected"), [("420", "420"), ("444", "444")])
@@ -41,16 +44,42 @@ def test_matching_source_tiles_are_copied(tmp_path: Path) -> None:
     found = run(tmp_path, {"a": {"path": str(path)}}, grid={"layout": "aligned"}).loc["a"]
     index = index_of(tmp_path)
     assert (found["reader"], found["shift_px0"], found["mpp"]) == ("copy", 0, 0.5)
-    assert index[["mean", "sd", "sharpness"]].isna().all(axis=None)  # not decoded
     source = path.read_bytes()
     for row in index.itertuples():
         expected = drawn[row.y_px0 : row.y_px0 + 128, row.x_px0 : row.x_px0 + 128]
         assert np.abs(pixels_of(tmp_path, "a", row).astype(int) - expected).mean() < 2
         data = (tmp_path / "tiles" / "0" / "a.tar").read_bytes()[row.offset_b : row.offset_b + row.size_b]
         assert data[-row.size_b // 2 :] in source  # not coded again
-    measured = run(tmp_path, {"a": {"path": str(path)}}, grid={"layout": "aligned"}, min_intensity_sd=1.0).loc["a"]
-    assert measured["reader"] == "copy"
-    assert index_of(tmp_path)["sharpness"].min() > 0
+        assert row.sharpness == pytest.approx(measure(pixels_of(tmp_path, "a", row)).sharpness, rel=1e-3)
+
+
+def test_copied_tiles_are_measured_where_they_are_checked_or_a_limit_is_set(tmp_path: Path) -> None:
+    path = str(write_slide(tmp_path / "a.tiff", tissue_like(700, 500), tile_px=128))
+    for check_copies, least_sd, unmeasured in ((True, 0.0, False), (False, 0.0, True), (False, 1.0, False)):
+        how: dict[str, Any] = {"check_copies": check_copies, "min_intensity_sd": least_sd}
+        assert run(tmp_path, {"a": {"path": path}}, grid={"layout": "aligned"}, **how).loc["a", "reader"] == "copy"
+        assert (index_of(tmp_path)[["mean", "sd", "sharpness"]].isna() == unmeasured).all(axis=None)
+
+
+def test_damage_within_a_copied_tile_fails_its_slide_where_copies_are_checked(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tiff", tissue_like(1500, 1100), kind="aperio", tile_px=128)
+    run(tmp_path, {"a": {"path": str(path)}}, grid={"layout": "aligned"}, check_copies=False)
+    first: Any = next(index_of(tmp_path).itertuples())
+    with open_slide(path) as slide:
+        level = jpeg_levels(slide)[0]
+    number = first.y_px0 // 128 * level.columns + first.x_px0 // 128
+    data, middle, before = bytearray(path.read_bytes()), int(level.offsets_b[number] + level.sizes_b[number] // 2), path.stat()
+    data[middle : middle + 512] = bytes(512)
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # decayed, not replaced
+    grid = {**GRID, "layout": "aligned"}
+    checked, copied = (make_tiles(tmp_path, tiles_settings(grid=grid, tiles={"check_copies": on})).loc["a"] for on in (True, False))
+    assert checked["status"] == "failed"
+    place = rf"\({first.x_px0}, {first.y_px0}\)"
+    assert re.match(rf"cannot read the JPEG tile at {place} of the level with downsample 1: Corrupt JPEG data", checked["reason"])
+    assert (copied["status"], copied["reader"]) == ("ok", "copy")
+    with pytest.raises(ValueError, match="Corrupt JPEG data"):
+        pixels_of(tmp_path, "a", first)
 
 
 class Plain:

@@ -71,6 +71,7 @@ class Tiles(Section):
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     jpeg_subsampling: Literal["444", "422", "420"]
     fast_path: bool
+    check_copies: bool
 
 
 class Schedule(Section):

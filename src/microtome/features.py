@@ -23,8 +23,9 @@ from microtome.cohort import shard_of
 from microtome.command_line import run
 from microtome.encoders import PRECISIONS, TileEncoder, load_encoder, weights_digest
 from microtome.feature_store import stored_dim, write_features
-from microtome.ledger import source_of
+from microtome.ledger import read_sidecar, source_of
 from microtome.progress import progress_bar
+from microtome.replaced import is_replaced, source_now, why
 from microtome.settings import EncoderSettings
 from microtome.slide_pixels import SlideFile, SlidePixels
 from microtome.slide_tiles import SlideTiles, locate, toolkit_attributes
@@ -101,6 +102,15 @@ def reader_of(rows: pd.DataFrame, settings: EncoderSettings) -> tuple[dict[str, 
     return files, partial(SlidePixels, files, settings.fast_path)
 
 
+def _replaced(row: Any, tiles: Path, folder: Path) -> str:
+    """Why a slide cannot be read at the places of its tiles: it is not the file that they were found on. Else ""."""
+    noted = read_sidecar(tiles / str(row.shard) / f"{row.slide}.json")
+    seen = noted[0]["source"] if noted else {}  # imported coordinates have no sidecar
+    source = source_now(Path(row.path), seen)
+    again = [f"{tiles.parent}/tissue/{row.shard}.parquet", f"{folder}.parquet"]
+    return why("tiles", seen, source, "Find its tissue and make its tiles anew", again, "all") if is_replaced(seen, source) else ""
+
+
 def _write_missing(
     rows: pd.DataFrame, tiles: Path, folder: Path, encoder: TileEncoder, settings: EncoderSettings, batch: int, workers: int
 ) -> dict[str, int | str]:
@@ -110,6 +120,9 @@ def _write_missing(
     files, reader = reader_of(rows, settings)
     for row in rows.itertuples():
         where = locate(row, tiles)
+        if where.slide in files and (replaced := _replaced(row, tiles, folder)):
+            outcome[where.slide] = replaced
+            continue
         made_from = digest(settings, weights, where, files.get(where.slide))
         dim = stored_dim(folder / f"{where.slide}.h5", where.coords_px0, made_from)
         if dim is None:

@@ -85,10 +85,10 @@ class CutTiles:
 
 
 class CopiedTiles:
-    """Source tiles whose grid, size and resolution are those wanted: their bytes, not decoded and not encoded again.
+    """Source tiles whose grid, size and resolution are those wanted: their bytes, not encoded again.
 
-    They keep the scanner's JPEG quality. They are measured (and so decoded) only where a limit of quality is set; else their
-    measures are NaN.
+    They keep the scanner's JPEG quality. They are decoded, and so measured, where `check_copies` or a limit of quality is set; else
+    their measures are NaN, and damage between a tile's header and its end is copied.
     """
 
     reader = "copy"
@@ -96,8 +96,8 @@ class CopiedTiles:
     def __init__(self, plane: JpegPlane, cut: Cut, settings: TilesSettings) -> None:
         self.plane: Plane = plane
         self.cut, self._jpegs, self._cut_tiles = cut, plane, CutTiles(plane, cut, settings)
-        self._measured = settings.tiles.min_sharpness > 0 or settings.tiles.min_intensity_sd > 0
-        self._tiles = settings.tiles
+        self._tiles = tiles = settings.tiles
+        self._measured = tiles.check_copies or tiles.min_sharpness > 0 or tiles.min_intensity_sd > 0
         self._columns, self._rows = ([px // cut.side_px for px in origins_px] for origins_px in (cut.x_px, cut.y_px))  # of source tiles
 
     def tile(self, place: Place) -> Tile | None:

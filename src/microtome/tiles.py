@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from microtome.command_line import run
 from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, read_sidecar, refuse_failures, room_needed, source_of
 from microtome.masks import rasterise, read_geojson
+from microtome.replaced import is_replaced, why
 from microtome.settings import TilesSettings
 from microtome.slides import SlideError, open_slide
 from microtome.tile_index import TileRows, write_index
@@ -171,23 +171,15 @@ def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSett
         "subpixels": subpixels,
     }
     suffixes = SUFFIXES if stored else SUFFIXES[1:]
-    if source["size_b"] >= 0 and seen and _differ(seen, source):
+    if is_replaced(seen, source):
         return SlideJob(name, folder, {**inputs, "seen_by_tissue": seen}, suffixes, partial(_refuse_replaced, seen, source, masks))
     make = partial(make_tiles, name, path, mpp, subpixels, mask_file, stored, folder, settings)
     return SlideJob(name, folder, inputs, suffixes, make)
 
 
-def _differ(seen: dict[str, Any], source: dict[str, Any]) -> bool:
-    """Whether the file is another; where both have a checksum that decides, and a copy of the same bytes is the same."""
-    keys = {"sha256"} if "sha256" in seen.keys() & source.keys() else {"size_b", "mtime_ns"}
-    return any(seen.get(key) != source[key] for key in keys)
-
-
-def _refuse_replaced(seen: dict[str, Any], source: dict[str, Any], masks: Path) -> Row:
+def _refuse_replaced(seen: Row, source: Row, masks: Path) -> Row:
     """New pixels under the old mask would be no tiles of tissue. Raises SlideError."""
-    expected, found = (f"{of['size_b']:,} bytes of {pd.Timestamp(of['mtime_ns']):%Y-%m-%d %H:%M:%S}" for of in (seen, source))
-    remedy = f"with the profile and the overlays of the run: snakemake --forcerun {masks}.parquet -- results/catalog/summary.md"
-    raise SlideError(f"not the file that `tissue` saw: expected {expected}, found {found}. Find its tissue again, {remedy}")
+    raise SlideError(why("tissue", seen, source, "Find its tissue again", [f"{masks}.parquet"], "results/catalog/summary.md"))
 
 
 def _with_first_rows(rows: list[Row]) -> list[Row]:
