@@ -5,16 +5,14 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from microtome.augment import View, draw, recolour, recolour_compiled
+from microtome.augment import View, draw, recolour, recolour_fused
 from microtome.colour import (
     BLUR_RADIUS_PX,
     blur,
     brightness_,
     contrast_,
-    finished,
     grayscale_,
     hue_,
-    jittered,
     normalise,
     saturation_,
     solarize_,
@@ -74,12 +72,11 @@ def test_blur_is_nearly_pillows(sigma: float) -> None:
 
 
 def test_the_form_for_a_compiler_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microtome.augment.JITTERED", jittered)
-    monkeypatch.setattr("microtome.augment.FINISHED", finished)
+    monkeypatch.setattr("microtome.augment.compiled", lambda function: function)
     for view in (View(40, (0.4, 1.0), True, 0.5, 0.2), View(40, (0.4, 1.0), False)):
         parameters = draw(view, 1, 64, 3, 7, np.arange(48))
         levels = (images(48) * 255).round()
         expected = normalise(recolour(levels / 255, parameters), MEAN, STD)
-        found = recolour_compiled(levels.clone(), parameters, MEAN, STD)
+        found = recolour_fused(levels.clone(), parameters, MEAN, STD)
         apart = (found - expected).abs() > 2e-5
         assert apart.float().mean() < 1e-4  # a value that rounding takes to either side of 128 is inverted or not

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from microtome import colour, crops
+from microtome.compiled import compiled
 from microtome.memory import pinned
 from microtome.randomness import Stream, uniforms
 from microtome.section import Rgb
@@ -79,7 +80,7 @@ def views(
     positions: NDArray[np.int64],
     mean: Rgb,
     std: Rgb,
-    compiled: bool = False,
+    fused: bool = False,
 ) -> torch.Tensor:
     """Normalised views of tiles, view after view.
 
@@ -91,15 +92,15 @@ def views(
         positions: [n] in it.
         mean: subtracted from RGB in 0..1.
         std: then divided by.
-        compiled: on a GPU, have what is elementwise compiled into few kernels: the same within rounding, in a third of the time.
+        fused: on a GPU, have what is elementwise compiled into few kernels: the same within rounding, in a third of the time.
 
     Returns:
         float32 [v * n, 3, size_px, size_px].
     """
     drawn = together([draw(view, number, images.shape[1], seed, pseudo_epoch, positions) for number, view in of_one_size])
-    cut = crops.resized_crops(images, drawn.boxes, drawn.flip, of_one_size[0][1].size_px, compiled)
-    if compiled and cut.is_cuda:
-        return recolour_compiled(cut, drawn, mean, std)
+    cut = crops.resized_crops(images, drawn.boxes, drawn.flip, of_one_size[0][1].size_px, fused)
+    if fused and cut.is_cuda:
+        return recolour_fused(cut, drawn, mean, std)
     return colour.normalise(recolour(cut.div_(255), drawn), mean, std)
 
 
@@ -133,11 +134,7 @@ def _on_some(images: torch.Tensor, chosen: NDArray[np.int64], operation: Callabl
     images.index_copy_(0, index, operation(images.index_select(0, index), *arguments))
 
 
-JITTERED: Callable[..., torch.Tensor] = torch.compile(colour.jittered, dynamic=False)
-FINISHED: Callable[..., torch.Tensor] = torch.compile(colour.finished, dynamic=False)
-
-
-def recolour_compiled(images: torch.Tensor, parameters: Parameters, mean: Rgb, std: Rgb) -> torch.Tensor:
+def recolour_fused(images: torch.Tensor, parameters: Parameters, mean: Rgb, std: Rgb) -> torch.Tensor:
     """What `recolour` and `normalise` do, to whole grey levels in 0..255. Of each sample's jitter all is computed, and a part is taken."""
 
     def sent(values: NDArray[Any]) -> torch.Tensor:
@@ -146,9 +143,10 @@ def recolour_compiled(images: torch.Tensor, parameters: Parameters, mean: Rgb, s
     order = np.where(parameters.jitter[:, None], parameters.order, 0)
     factors = np.where(parameters.jitter[:, None], np.take_along_axis(parameters.factors, order, axis=1), np.float32(1))
     if parameters.jitter.any() or parameters.gray.any():
-        images = JITTERED(images, sent(order.T.copy()), sent(factors.T.copy()), sent(parameters.gray))
+        images = compiled(colour.jittered)(images, sent(order.T.copy()), sent(factors.T.copy()), sent(parameters.gray))
     else:
         images = images.div_(255)
     blurred = np.flatnonzero(parameters.blur_sigma_px)
     _on_some(images, blurred, colour.blur, parameters.blur_sigma_px[blurred])
-    return FINISHED(images, sent(parameters.solarize), mean, std)
+    finished: torch.Tensor = compiled(colour.finished)(images, sent(parameters.solarize), mean, std)
+    return finished

@@ -3,13 +3,12 @@
 Boxes are (top, left, height, width) in px of the tile, drawn as torchvision's RandomResizedCrop draws them.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from microtome.compiled import compiled
 from microtome.memory import pinned
 
 ATTEMPTS = 10
@@ -35,7 +34,7 @@ def random_boxes(uniforms: NDArray[np.float32], tile_px: int, scale: tuple[float
 
 
 def resized_crops(
-    images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[np.bool_], size_px: int, compiled: bool = False
+    images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[np.bool_], size_px: int, fused: bool = False
 ) -> torch.Tensor:
     """Cut v boxes from each image, resize them (bicubic, antialiased) and flip them left to right where `flip` says so.
 
@@ -47,14 +46,14 @@ def resized_crops(
         boxes: [v * n, 4], those of all images' first views before the second ones.
         flip: [v * n].
         size_px: side of the result.
-        compiled: on a GPU, have it done in fewer kernels.
+        fused: on a GPU, have it compiled into fewer kernels.
 
     Returns:
         float32 [v * n, 3, size_px, size_px] of whole grey levels in 0..255.
     """
     if images.device.type == "cpu":
         return _one_by_one(images, boxes, flip, size_px)
-    return _by_matrices(images, boxes, flip, size_px, compiled)
+    return _by_matrices(images, boxes, flip, size_px, fused)
 
 
 def _one_by_one(images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[np.bool_], size_px: int) -> torch.Tensor:
@@ -67,9 +66,9 @@ def _one_by_one(images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[np
 
 
 def _by_matrices(
-    images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[np.bool_], size_px: int, compiled: bool = False
+    images: torch.Tensor, boxes: NDArray[np.int64], flip: NDArray[np.bool_], size_px: int, fused: bool = False
 ) -> torch.Tensor:
-    one_view = ONE_VIEW if compiled else _one_view
+    one_view = compiled(_one_view) if fused else _one_view
     device = images.device
     places = pinned(torch.from_numpy(boxes.astype(np.float32)), device).to(device, non_blocking=True)
     flipped = pinned(torch.from_numpy(flip), device).to(device, non_blocking=True)
@@ -88,9 +87,6 @@ def _one_view(sideways: torch.Tensor, place: torch.Tensor, mirror: torch.Tensor,
     across = torch.where(mirror, across.flip(1), across)
     stretched = torch.bmm(across, sideways).clamp_(0, 255).round_().view(n, size_px, rows, 3)  # Pillow, too, rounds between the passes
     return torch.einsum("nvhc,nuh->ncuv", stretched, down).clamp_(0, 255).round_()
-
-
-ONE_VIEW: Callable[..., torch.Tensor] = torch.compile(_one_view, dynamic=False)
 
 
 def resize_matrix(start: torch.Tensor, length: torch.Tensor, from_px: int, to_px: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ Views are numbered 0 and 1 (global), 2 ... (local). Logits are [views, n, K], K 
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from torch import nn
 from microtome import vit
 from microtome.algorithm import Tiles, gradients, norms_of
 from microtome.augment import View, views
+from microtome.compiled import compiled
 from microtome.distributed import sum_over_processes
 from microtome.memory import pinned
 from microtome.recipes import Dino, RunRecipe
@@ -139,8 +140,8 @@ class DinoAlgorithm(nn.Module):
             teacher = self.teacher(prepared.crops[:1], [None]).unflatten(0, (2, prepared.n))
         student = network(prepared.crops, prepared.drop_path).unflatten(0, (-1, prepared.n))
         with torch.autocast(student.device.type, enabled=False):  # bf16 has 8 bits: too few for sums over K
-            judge = JUDGE if self.compiled else judged
-            found = judge(student, teacher, self.center, rates.teacher_temp or 1.0, self.recipe.student_temp)
+            judge = compiled(judged) if self.compiled else judged
+            found: Judged = judge(student, teacher, self.center, rates.teacher_temp or 1.0, self.recipe.student_temp)
         self._logits_sum += found.logits
         self._probabilities_sum += found.probabilities
         self._entropy_sum += found.entropy
@@ -182,9 +183,6 @@ def judged(student: torch.Tensor, teacher: torch.Tensor, center: torch.Tensor, t
     targets = teacher_probabilities(teacher, center, teacher_temp)
     loss = dino_loss(student, targets, student_temp)
     return Judged(loss, teacher.sum(dim=(0, 1)), targets.sum(dim=(0, 1)), entropy(targets).sum())
-
-
-JUDGE: Callable[..., Judged] = torch.compile(judged, dynamic=False)
 
 
 def teacher_probabilities(logits: torch.Tensor, center: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -3,7 +3,6 @@
 An image is L patches of p x p px; a patch is p * p * 3 numbers, channels last. Masks are float [n, L]: 0 is kept, 1 is removed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import nn
 from microtome import vit
 from microtome.algorithm import Tiles, gradients, norms_of
 from microtome.augment import View, views
+from microtome.compiled import compiled
 from microtome.memory import pinned
 from microtome.randomness import Stream, uniforms
 from microtome.recipes import Mae, RunRecipe
@@ -111,8 +111,9 @@ class MaeAlgorithm(nn.Module):
     def loss(self, network: nn.Module, prepared: Prepared, rates: Rates) -> torch.Tensor:
         """The mean squared error of the removed patches."""
         predicted = network(prepared.images, prepared.order, self.kept).float()
-        judge = JUDGE if self.compiled else judged
-        return judge(predicted, prepared.images, mask_of(prepared.order, self.kept), self.patch, self.recipe.norm_pix_loss)
+        judge = compiled(judged) if self.compiled else judged
+        loss: torch.Tensor = judge(predicted, prepared.images, mask_of(prepared.order, self.kept), self.patch, self.recipe.norm_pix_loss)
+        return loss
 
     def before_update(self, step: int) -> torch.Tensor:
         """Nothing is clipped."""
@@ -128,9 +129,6 @@ def judged(predicted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, pa
     """The loss of predicted patches."""
     targets = patchify(images, patch)
     return mae_loss(predicted, normalise_patches(targets) if norm_pix_loss else targets, mask)
-
-
-JUDGE: Callable[..., torch.Tensor] = torch.compile(judged, dynamic=False)
 
 
 def mask_of(order: torch.Tensor, kept: int) -> torch.Tensor:
