@@ -47,9 +47,11 @@ def test_the_text_says_what_it_assumes_and_what_will_not_do(config: Config, slur
     assert "gma dino_vits16: features" not in printed  # 23.6 GB of 64
     assert costs.HELD_SHARE == HOST_SHARE
     assert max(map(len, printed.splitlines())) < 180
+    jobs = sum(stage.jobs for stage in by_name(config).values())
+    assert f"Jobs     {jobs:,}, and some small ones" in printed
     local = text(config, PUBLISHED, Profile(ROOT / "profiles" / "local" / "config.yaml"))
     assert "  pretrain: about 8,415 GPU hours, and the rule has no GPU in" in local
-    assert local.count("and the rule has no GPU in") == 3, "a line a rule"
+    assert local.count("and the rule has no GPU in") == 4, "a line a rule"
     assert "On this machine these rules take its GPU, where it has one, a job at a time" in local
     assert "? (no GPU) for the longest run" in local
     assert "On this machine" not in printed

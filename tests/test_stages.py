@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from microtome.config import Config, load_config
+from microtome.jobs import _encoders, _with_nulls
 from microtome.stages import Cohort, Stage, passes, read_cohort, stages_of
 from tests.test_config import values
 
@@ -23,6 +24,14 @@ def config() -> Config:
 
 def by_name(config: Config, cohort: Cohort = PUBLISHED) -> dict[str, Stage]:
     return {stage.name: stage for stage in stages_of(config, cohort)}
+
+
+def test_quality_has_a_job_for_each_checkpoint_encoder_and_null(config: Config) -> None:
+    encoders = dict(_encoders(config))
+    stage = by_name(config)["quality"]
+    assert stage.jobs == len(dict(_with_nulls(encoders)))
+    assert stage.tiles == stage.jobs * config.quality.tiles
+    assert 0 < stage.gpu_h < by_name(config)["features dino_vits16"].gpu_h
 
 
 def test_the_published_runs_take_the_published_gpu_hours(config: Config) -> None:
@@ -77,7 +86,7 @@ def test_no_tasks_runs_or_slides_cost_nothing(config: Config) -> None:
     pretrain = config.pretrain.model_copy(update={"runs": {}})
     nothing = config.model_copy(update={"tasks": {}, "features": features, "pretrain": pretrain})
     stages = by_name(nothing, Cohort(0, {}, 0, 7673.0, 30_800.0, ""))
-    assert list(stages) == ["tissue", "tiles", "schedule"]
+    assert list(stages) == ["tissue", "tiles", "schedule", "quality"]
     assert all(stage.core_h == stage.gpu_h == stage.disk_b == stage.tiles == 0 for stage in stages.values())
 
 

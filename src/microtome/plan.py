@@ -201,7 +201,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
 
 
 def totals(stages: Sequence[Stage], files: int, profile: Profile) -> list[str]:
-    """Disk, files and hours of everything, and how long it takes."""
+    """Jobs, disk, files and hours of everything, and how long it takes."""
     node_gpus = max(profile.needs("pretrain").gpus, 1)
     days = [(stage.rule, elapsed_h(stage, profile) / 24) for stage in stages]
     slides_d = sum(day for rule, day in days if rule in ("tissue", "tiles", "schedule"))
@@ -209,6 +209,7 @@ def totals(stages: Sequence[Stage], files: int, profile: Profile) -> list[str]:
     after_d = sum(day for rule, day in days if rule in ("features", "gma"))
     disk_b, gpu_h, core_h = (sum(values) for values in zip(*((s.disk_b, s.gpu_h, s.core_h) for s in stages), strict=True))
     return [
+        f"Jobs     {sum(stage.jobs for stage in stages):,}, and some small ones: cohort, catalog, splits, figures, tables, report.",
         f"Disk     {size(disk_b)}; the largest: {largest(stages)}.",
         f"Files    {files:,} (inodes), with logs, benchmarks and Snakemake's notes.",
         f"Hours    {gpu_h:,.0f} GPU hours ({gpu_h / node_gpus:,.0f} of nodes with {plural(node_gpus, 'GPU')}), {core_h:,.0f} core hours.",

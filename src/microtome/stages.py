@@ -11,6 +11,7 @@ import pandas as pd
 from microtome import costs
 from microtome.cohort import read_slides, select
 from microtome.config import Config
+from microtome.encoder_config import RunEncoder
 from microtome.tasks import read_task
 
 TASK_SLIDES = round(7187 / 6)  # the published mean, for a task whose table is not there yet
@@ -129,6 +130,20 @@ def feature_stages(config: Config, cohort: Cohort) -> list[Stage]:
     return features + gma
 
 
+def quality_stage(config: Config) -> Stage:
+    """Every checkpoint, encoder and null on the sample of tiles, a line."""
+    models = {name: each.model for name, each in config.pretrain.runs.items()}
+    jobs, gpu_h, disk_b = 0, 0.0, 0.0
+    for encoder in config.features.encoders.values():
+        model = costs.model_of(encoder, models)
+        count = len(encoder.pseudo_epochs) + 1 if isinstance(encoder, RunEncoder) else 1  # the null of a run
+        jobs += count
+        tiles = count * config.quality.tiles
+        gpu_h += tiles / costs.tiles_s_gpu(costs.encode_gmac(encoder, model), config.features.precision) / 3600
+        disk_b += tiles * costs.encoder_dim(encoder, model) * 4
+    return Stage("quality", "quality", jobs, 0, jobs * config.quality.tiles, 0, gpu_h, disk_b, 2 * jobs)
+
+
 def passes(config: Config) -> float:
     """How many forward passes a tile of a task's slides costs one encoder: every split and replica trains, and validates each epoch."""
     trained = config.splits.train_fraction
@@ -137,4 +152,4 @@ def passes(config: Config) -> float:
 
 def stages_of(config: Config, cohort: Cohort) -> list[Stage]:
     """All of the plan's lines, in the order of the data's way."""
-    return [*slide_stages(config, cohort), *pretrain_stages(config), *feature_stages(config, cohort)]
+    return [*slide_stages(config, cohort), *pretrain_stages(config), *feature_stages(config, cohort), quality_stage(config)]
