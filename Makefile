@@ -14,7 +14,7 @@ help:
 install: $(INSTALLED) ## set up .venv from envs/requirements.lock
 
 $(INSTALLED): envs/requirements.lock
-	@echo "Setting up .venv from envs/requirements.lock: some minutes; 2 GB, or about 7 where pip finds the CUDA build of torch"
+	@echo "Setting up .venv from envs/requirements.lock: some minutes; 2 GB, more where pip finds the CUDA build of torch"
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --disable-pip-version-check -r envs/requirements.lock
 	@# so that `python -m microtome.…` works wherever .venv is active

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 
 from microtome.section import Rgb
 
-OPERATIONS = ("brightness", "contrast", "saturation", "hue")  # numbered in this order
 BLUR_RADIUS_PX = 6
 GRAY = (0.2989, 0.587, 0.114)
 OPPOSITE = (3, 5, 1)  # the hues, in sextants, that red, green and blue are farthest from
@@ -104,7 +103,7 @@ def jittered(images: torch.Tensor, which: torch.Tensor, factors: torch.Tensor, g
 
     Args:
         images: grey levels.
-        which: [4, n, 1, 1, 1], the number (in OPERATIONS) of each sample's first, second ... operation.
+        which: [4, n, 1, 1, 1], the number (0 brightness, 1 contrast, 2 saturation, 3 hue) of each sample's first, second ... operation.
         factors: [4, n, 1, 1, 1], of that operation; a brightness of 1 leaves a sample as it is.
         gray: [n, 1, 1, 1].
     """

@@ -242,7 +242,7 @@ class Nets:
             self._sum(dy, self.gradient[f"{name}_bias"][part.net])
 
     def _sum(self, rows: Tensor, out: Tensor) -> None:
-        """The sum of all rows: a product with ones takes half as long on a GPU as `sum`."""
+        """The sum of all rows: a product with ones takes 0.7 of the time of `sum` on a GPU."""
         torch.mv(rows.T, self.ones[: len(rows)], out=out)
 
 

@@ -7,8 +7,8 @@ The bound: a tile of 384 features costs 4.7 MFLOP and some 110 kB of memory traf
 published task (2,000 slides of 7,600 tiles, 40 runs of 50 epochs) is 80,000 steps of 40 slides, 1.43 TFLOP and 33 GB each; with 51
 validations and the threshold 126 PFLOP and 2.9 PB. At the peaks of an H200 (495 TFLOP/s with TF32, 67 without; 4.8 TB/s) products take 4
 minutes (31 without TF32) and traffic 10: between 10, did all overlap, and 14, did nothing; 31 and 41 without TF32. The host launches some
-1,000 operations a step. Measured there: 19.2 ms a step, of which the GPU works 17.9 (products, at a third of their peak, 8), and 2.3 s a
-validation of all runs, so some 28 minutes.
+1,000 operations a step. Measured there: 19.2 ms a step, of which the GPU works 17.9 (products, at a third of their peak, 8), and, worked
+out from an epoch, 2.3 s a validation of all runs: so some 28 minutes.
 """
 
 import multiprocessing
