@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from microtome.config import Reader
-from microtome.slides import SlideError, on_white, open_slide, resolution
+from microtome.slides import SlideError, check_extent, on_white, open_slide, resolution
 from tests.drawn_slides import tissue_like, write_slide
 from tests.memory import memory_mb
 
@@ -53,6 +53,14 @@ def test_the_best_known_resolution_is_taken(properties: dict[str, str], table_mp
 def test_an_unknown_or_implausible_resolution_is_a_reason(properties: dict[str, str], table_mpp: float | None, message: str) -> None:
     with pytest.raises(SlideError, match=message):
         resolution(properties, table_mpp, READER)
+
+
+def test_a_slide_larger_than_any_glass_is_a_reason() -> None:
+    check_extent((200_000, 200_000), 1.0)
+    check_extent((1_000_000, 100), 0.25)
+    for size_px0, mpp in (((7_799_484, 500), 0.5), ((500, 7_799_484), 0.5), ((30_000, 20_000), 10.0)):
+        with pytest.raises(SlideError, match=r"implausible size: .* µm are .*00 mm long, expected at most 250 mm"):
+            check_extent(size_px0, mpp)
 
 
 def test_files_that_are_no_slides_say_what_they_are(tmp_path: Path) -> None:

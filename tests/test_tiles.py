@@ -74,6 +74,7 @@ def test_tiles_show_what_was_drawn_at_their_place(tmp_path: Path) -> None:
     found = run(tmp_path, {name: {"path": str(path)} for name, path in paths.items()}, jpeg_quality=95, jpeg_subsampling="444")
     index = index_of(tmp_path)
     assert found["reader"].tolist() == ["jpeg", "jpeg"]
+    assert found["level_downsample"].tolist() == [1, 2]
     assert found["mpp"].tolist() == pytest.approx([0.5, 0.5])
     assert found["tile_px0"].tolist() == [256, 256]
     for number, slide in enumerate(found.itertuples()):
@@ -113,7 +114,7 @@ def test_requested_and_effective_resolution_and_shift_are_stated(tmp_path: Path)
     assert found["mpp"] == pytest.approx(316 * 0.2025 / 128)
     assert found["tile_px0"] == pytest.approx(316.049, abs=1e-3)
     assert 0 < found["shift_px0"] <= 2  # decoded at 1/2
-    assert found["reader"] == "jpeg"
+    assert (found["reader"], found["level_downsample"]) == ("jpeg", 1)
     assert {pixels_of(tmp_path, "a", row).shape for row in index_of(tmp_path).itertuples()} == {(128, 128, 3)}
 
 

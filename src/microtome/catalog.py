@@ -1,7 +1,8 @@
 """The rule `catalog`: every slide of the slide table accounted for: ok, empty, failed (why), or excluded (why).
 
 Lengths are level-0 pixels (`_px0`), `mpp_px0` is µm per level-0 pixel, `tile_mpp` that of the tiles (`mpp_requested`: that was asked for);
-`first_row` is where a slide's tiles begin in its shard's tile index, `tile_b` the bytes a tile of a slide whose tiles are stored. Left out
+`first_row` is where a slide's tiles begin in its shard's tile index, `tile_b` the bytes a tile of a slide whose tiles are stored;
+`level_downsample` is that of the level from which they were read (1: level 0), and which the scanner may have coded with losses. Left out
 are `dropped` tiles as blurred or blank, `sparse` ones for too little tissue (null: not counted).
 """
 
@@ -30,6 +31,7 @@ TILES_COLUMNS = [
     "tile_px",
     "tile_px0",
     "shift_px0",
+    "level_downsample",
 ]
 ORDER = [*COLUMNS, "shard", "status", "stage", "reason", *TISSUE_COLUMNS, *TILES_COLUMNS]
 STATUSES = {

@@ -111,7 +111,7 @@ class JpegPlane:
 
     def __init__(self, descriptor: int, level: JpegLevel, scale: int) -> None:
         self.level, self.scale = level, scale
-        self.downsample = level.downsample * scale
+        self.downsample, self.level_downsample = level.downsample * scale, level.downsample
         self.size_px = level.size_px[0] // scale, level.size_px[1] // scale
         self.tile_px = level.tile_px[0] // scale, level.tile_px[1] // scale
         self._descriptor, self._sound_start = descriptor, bytes(1)
@@ -123,8 +123,12 @@ class JpegPlane:
 
     def read(self, x_px: int, y_px: int, side_px: int) -> Rgb8:
         """The square region [side_px, side_px, 3] at (x_px, y_px). Read row by row, regions decode each source tile once."""
-        region = np.empty((side_px, side_px, 3), np.uint8)
-        rows, columns = _pieces(y_px, side_px, self.tile_px[1]), _pieces(x_px, side_px, self.tile_px[0])
+        return self.region(x_px, y_px, side_px, side_px)
+
+    def region(self, x_px: int, y_px: int, width_px: int, height_px: int) -> Rgb8:
+        """The region [height_px, width_px, 3] at (x_px, y_px)."""
+        region = np.empty((height_px, width_px, 3), np.uint8)
+        rows, columns = _pieces(y_px, height_px, self.tile_px[1]), _pieces(x_px, width_px, self.tile_px[0])
         self._forget_all_but([row for row, _, _ in rows])
         for row, from_y, to_y in rows:
             pixels = self._row(row, [column for column, _, _ in columns])

@@ -20,6 +20,10 @@ class Plane(Protocol):
         """Level-0 pixels per pixel."""
 
     @property
+    def level_downsample(self) -> float:
+        """That of the slide's level from which its pixels come: 1 is level 0."""
+
+    @property
     def size_px(self) -> tuple[int, int]:
         """Width and height."""
 
@@ -42,6 +46,11 @@ class LevelPlane:
     def downsample(self) -> float:
         """Level-0 pixels per pixel."""
         return self.slide.downsamples[self.level]
+
+    @property
+    def level_downsample(self) -> float:
+        """The level's own."""
+        return self.downsample
 
     @property
     def size_px(self) -> tuple[int, int]:

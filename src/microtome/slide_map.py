@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from microtome.slides import Rgb8, SlideError, open_slide
+from microtome.one_level import open_for_thumbnail
+from microtome.slides import Rgb8, SlideError
 from microtome.thumbnails import read_thumbnail
 
 MARGIN_TILES = 1
@@ -50,7 +51,7 @@ def part_of(coords_px0: NDArray[np.int64], tile_px0: float, slide_px0: tuple[flo
 def picture(path: Path, part: Part) -> tuple[Rgb8, str]:
     """The part of the slide, and why it could not be read ("" where it could): then it is white, for the slide may be archived."""
     try:
-        with open_slide(path) as slide:
+        with open_for_thumbnail(path) as slide:
             return read_thumbnail(slide, part.size_px0, *part.size_px, part.origin_px0), ""
     except SlideError as error:
         width_px, height_px = part.size_px

@@ -21,6 +21,7 @@ Rgb8 = NDArray[np.uint8]  # [height, width, 3], RGB, 0-255
 MppSource = Literal["table", "metadata", "tiff resolution", "objective power"]
 
 MAX_ANISOTROPY = 0.02  # ASSUME: pixels are square; scanners differ by far less between x and y
+MAX_SIDE_MM = 250.0  # ASSUME: no glass is longer (the usual is 75 mm, that of whole organs 200): a header that claims more is damaged
 UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 TIFF_MAGIC = {b"II*\0": ("little", 4, 4), b"MM\0*": ("big", 4, 4), b"II+\0": ("little", 8, 8), b"MM\0+": ("big", 8, 8)}
 
@@ -162,6 +163,14 @@ def _first_resolution(properties: Mapping[str, str], table_mpp: float | None, al
     if allow_power and power is not None:
         return Resolution(10.0 / power, "objective power")
     return None
+
+
+def check_extent(size_px0: tuple[int, int], mpp: float) -> None:
+    """Raise SlideError where level 0 (width, height) at `mpp` µm/px is larger than any glass: it would be read for hours, to no end."""
+    side_mm = max(size_px0) * mpp / 1000
+    if side_mm > MAX_SIDE_MM:
+        what = f"{size_px0[0]} x {size_px0[1]} px of {mpp:g} µm are {side_mm:,.0f} mm long"
+        raise SlideError(f"implausible size: {what}, expected at most {MAX_SIDE_MM:g} mm: a damaged header, or a wrong µm/px")
 
 
 def _positive(properties: Mapping[str, str], name: str) -> float | None:

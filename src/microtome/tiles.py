@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         ("tile_px", pa.int32()),
         ("tile_px0", pa.float64()),
         ("shift_px0", pa.float64()),
+        ("level_downsample", pa.float64()),  # of the level that was read: 1 is level 0
     ]
 )
 ANY = 1e-9  # the least fraction that is tissue at all
@@ -76,6 +77,7 @@ def make_tiles(
     row |= {"reader": source.reader, "reader_note": note}
     row |= {"mpp_requested": settings.grid.mpp, "mpp": source.cut.side_px * source.plane.downsample * mpp / settings.grid.tile_px}
     row |= {"tile_px": settings.grid.tile_px, "tile_px0": places.tile_px0, "shift_px0": source.cut.shift_px0}
+    row |= {"level_downsample": source.plane.level_downsample}
     if not len(made):
         row |= {"status": "empty", "reason": _why_empty(len(wanted))}
     return row

@@ -20,8 +20,9 @@ from microtome.command_line import run
 from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
 from microtome.masks import geojson, rasterise, read_geojson
+from microtome.one_level import open_for_thumbnail
 from microtome.settings import TissueSettings
-from microtome.slides import Rgb8, open_slide, resolution
+from microtome.slides import Rgb8, check_extent, resolution
 from microtome.thumbnails import OVERLAY_PX, contact_sheet, jpeg, overlay, read_thumbnail
 from microtome.tissue_mask import segment
 
@@ -49,9 +50,10 @@ def find_tissue(slide: str, path: Path, table_mpp: float | None, mask_file: Path
     Raises:
         SlideError: the slide or its mask cannot be read, or its resolution is unknown or too coarse.
     """
-    with open_slide(path) as opened:
+    with open_for_thumbnail(path) as opened:
         found = resolution(opened.properties, table_mpp, settings.reader)
         width_px0, height_px0 = opened.level_sizes_px[0]
+        check_extent((width_px0, height_px0), found.mpp)
         subpixels = settings.tissue.subpixels
         row: Row = {"vendor": opened.vendor, "width_px0": width_px0, "height_px0": height_px0}
         row |= {"mpp": found.mpp, "mpp_source": found.source, "tissue_um2": 0.0}

@@ -1,0 +1,97 @@
+"""A gigapixel slide of one level: its thumbnail comes from level 0 decoded at 1/8, and is the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from microtome.one_level import WithEighth, open_for_thumbnail
+from microtome.slides import OpenSlideReader, open_slide
+from microtome.thumbnails import read_thumbnail
+from microtome.tissue import find_tissue
+from tests.drawn_slides import Image, tissue_like, write_slide
+from tests.stage_settings import tissue_settings
+
+EXTENT_PX0, SIZE_PX = (2048.0, 1536.0), (64, 48)  # 32 pixels of level 0 a pixel
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Image:
+    return tissue_like(2048, 1536, seed=3)
+
+
+@pytest.fixture
+def small_gigapixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microtome.one_level.GIGAPIXEL", 2048 * 1536)
+
+
+@pytest.fixture
+def read_px(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pixels OpenSlide has read, call by call."""
+    read: list[int] = []
+    whole = OpenSlideReader.read
+
+    def counted(self: OpenSlideReader, x: int, y: int, level: int, width: int, height: int) -> Image:
+        read.append(width * height)
+        return whole(self, x, y, level, width, height)
+
+    monkeypatch.setattr(OpenSlideReader, "read", counted)
+    return read
+
+
+@pytest.mark.usefixtures("small_gigapixel")
+@pytest.mark.parametrize(
+    ("kind", "coding", "subsampling"), [("generic", "ycbcr", "420"), ("aperio", "rgb", "444"), ("philips", "ycbcr", "444")]
+)
+@pytest.mark.parametrize("block_px", [90, 4096])
+def test_level_0_is_not_read(
+    kind: str,
+    coding: str,
+    subsampling: str,
+    block_px: int,
+    drawn: Image,
+    read_px: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_slide(tmp_path / "s.tiff", drawn, kind=kind, coding=coding, subsampling=subsampling, factors=(1,))
+    with open_slide(path) as slide:
+        expected = read_thumbnail(slide, EXTENT_PX0, *SIZE_PX)
+    read_px.clear()
+    monkeypatch.setattr("microtome.thumbnails.BLOCK_PX", block_px)
+    with open_for_thumbnail(path) as slide:
+        assert isinstance(slide, WithEighth)
+        found = read_thumbnail(slide, EXTENT_PX0, *SIZE_PX)
+        part, plain = (
+            read_thumbnail(slide, (512.0, 256.0), 32, 16, (704.0, 304.0)),
+            drawn[304:560, 704:1216].reshape(16, 16, 32, 16, 3).mean((1, 3)),
+        )
+    assert sum(read_px) == 512 * 512, "what is compared"
+    assert np.abs(found.astype(int) - expected).mean() < 1
+    assert np.abs(part - plain).mean() < 1.5
+    assert plain.std() > 10
+
+
+def test_other_slides_are_opened_as_they_are(drawn: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = write_slide(tmp_path / "one.tiff", drawn, factors=(1,))
+    with open_for_thumbnail(one) as slide:
+        assert isinstance(slide, OpenSlideReader), "no gigapixel"
+    monkeypatch.setattr("microtome.one_level.GIGAPIXEL", 2048 * 1536)
+    with open_for_thumbnail(write_slide(tmp_path / "more.tiff", drawn)) as slide:
+        assert isinstance(slide, OpenSlideReader), "has smaller levels"
+    with open_for_thumbnail(write_slide(tmp_path / "odd.tiff", drawn, factors=(1,), missing=(1,))) as slide:
+        assert isinstance(slide, OpenSlideReader), "unusual: a tile without bytes"
+    monkeypatch.setattr("microtome.one_level.MAX_ROWS_B", 10**6)
+    with open_for_thumbnail(one) as slide:
+        assert isinstance(slide, OpenSlideReader), "its rows would take too much memory"
+
+
+@pytest.mark.usefixtures("small_gigapixel")
+def test_its_tissue_is_that_of_a_slide_with_levels(drawn: Image, tmp_path: Path) -> None:
+    settings = tissue_settings(grid={"tile_px": 128}, tissue={"min_component_tiles": 2})
+    areas_um2 = []
+    for name, factors in (("one", (1,)), ("more", (1, 2, 4, 8))):
+        path = write_slide(tmp_path / f"{name}.tiff", drawn, factors=factors)
+        areas_um2.append(find_tissue(name, path, None, None, tmp_path, settings)["tissue_um2"])
+    assert areas_um2[0] == pytest.approx(areas_um2[1], rel=0.01)
+    assert areas_um2[0] > 1e5
