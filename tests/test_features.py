@@ -263,7 +263,7 @@ def test_soak_shards_killed_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
             before = len(list(folder.glob("*.h5")))
             process = subprocess.Popen([sys.executable, "-m", "microtome.features", *flags], stderr=subprocess.DEVNULL)
             while process.poll() is None and len(list(folder.glob("*.h5"))) <= before:
-                time.sleep(0.001)
+                time.sleep(0.005)
             time.sleep(moments.uniform(0, 0.05))
             process.send_signal(signal.SIGKILL)
             process.wait()

@@ -140,15 +140,15 @@ def test_soak_a_shard_killed_at_random_moments_ends_in_the_same_bytes(tmp_path: 
         start = time.monotonic()
         subprocess.run(command, check=True)
         seconds.append(time.monotonic() - start)
-    moments, ends, kills = random.Random(0), [], 10 if os.environ.get("MICROTOME_SOAK") else 1
+    moments, ends, kills = random.Random(0), [], 10 if os.environ.get("MICROTOME_SOAK") else 3
     for command, longest_s in zip(stage_commands(tmp_path, slides, killed), seconds, strict=True):
         for _ in range(kills):
             process = subprocess.Popen(command)
-            time.sleep(moments.uniform(0.4, 0.9) * longest_s)
+            time.sleep(moments.uniform(0.2, 0.8) * longest_s)
             process.kill()
             ends.append(process.wait())
         subprocess.run(command, check=True)
-    assert -signal.SIGKILL in ends or kills == 1, "no kill came before the end"  # a single one may, when the machine is faster than before
+    assert ends.count(-signal.SIGKILL) >= kills, "kills that came before the end"
     assert digests(killed) == digests(undisturbed)
     time.sleep(1)
     assert not running_with(str(killed))

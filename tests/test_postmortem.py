@@ -15,7 +15,7 @@ from tests.checkout import Checkout
 def test_a_failed_run_leaves_a_page_and_the_next_one_removes_it(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, drawn=False)
     (tmp_path / "slides.csv").write_text("slide,path,patient,organ\n" + "".join(f"s{i},nowhere/{i}.tiff,p{i},lung\n" for i in range(3)))
-    change = {"slides": "slides.csv", "cohort": {"shards": 1, "exclude_patients": None}, "tasks": {"texture": None, "alignment": None}}
+    change = {"slides": "slides.csv", "cohort": {"shards": 1, "exclude_patients": None}, "tasks": {"texture": None}}
     (tmp_path / "change.yaml").write_text(json.dumps(change))
     files = ["--configfile", "config/demo.yaml", "config/test.yaml", "change.yaml"]
     command = ["-m", "snakemake", "--profile", "profiles/local", *files, "--", "results/tiles/0.parquet"]
