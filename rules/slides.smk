@@ -107,11 +107,12 @@ rule catalog:
         excluded="results/cohort/excluded.csv",
         tissue=expand("results/tissue/{shard}.parquet", shard=JOBS.shards),
         tiles=expand("results/tiles/{shard}.parquet", shard=JOBS.shards),
-        code=code("catalog"),
+        code=code("catalog", "ever_named"),
     output:
         catalog="results/catalog/slides.parquet",
         failures="results/catalog/failures.csv",
         summary="results/catalog/summary.md",
+        named=update("results/catalog/named.csv"),
     log:
         "logs/catalog/catalog.log",
     benchmark:
@@ -129,5 +130,6 @@ rule catalog:
         " --catalog {output.catalog}"
         " --failures {output.failures}"
         " --summary {output.summary}"
+        " --named {output.named}"
         f" {OVERLAYS}"
         " > {log} 2>&1"

@@ -37,7 +37,7 @@ def catalogued(folder: Path, lines: list[str], shards: int = 3, **changes: Any) 
             **own,
         )
     shard_tables = [[stage / f"{shard}.parquet" for shard in range(shards)] for stage in (found, made)]
-    written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md")]
+    written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md", "named.csv")]
     catalog(table, used, attrition, excluded, *shard_tables, *written)
     return pd.read_parquet(written[0]), pd.read_csv(written[1]), written[2].read_text()
 

@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Run:
         found, made = results / "tissue", results / "tiles"
         tissue(used, "0", found / "0", found / "0.parquet", 1.0, jobs.tissue_settings(), 1)
         tiles(used, "0", found / "0.parquet", found / "0", made / "0", made / "0.arrow", made / "0.parquet", 1.0, jobs.tiles_settings(), 1)
-        written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md")]
+        written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md", "named.csv")]
         catalog(table, used, attrition, excluded, [found / "0.parquet"], [made / "0.parquet"], *written)
         return pd.read_parquet(written[0]).set_index("slide")
 

@@ -58,10 +58,11 @@ def link(text: str) -> str:
 def assert_shown(browser: Chromium, file: Path) -> None:
     """The result stands in the page: the heading of a table's page, a picture by its width."""
     if file.suffix == ".html":
-        heading = re.search("<h1>(.*)</h1>", file.read_text())
+        text = file.read_text()
+        heading = re.search("<h1>(.*)</h1>", text)
         assert heading
         browser.until_inside(f"document.querySelector('h1')?.innerText === {json.dumps(unescape(heading.group(1)))}")
-        browser.until_inside("document.querySelectorAll('tr').length >= 2")
+        browser.until_inside("document.querySelectorAll('tr').length === " + str(text.count("<tr>")))
     else:
         browser.until(f"document.querySelector('.grow img')?.naturalWidth === {Image.open(file).width}")
 

@@ -182,6 +182,9 @@ def test_a_new_slide_reruns_one_shard_and_in_it_one_slide(checkout: Checkout, sl
 def test_a_slide_that_left_is_swept_away(checkout: Checkout) -> None:
     checkout.snakemake("all")  # the table is again what it was
     assert not list(checkout.folder.glob("results/t*/*/newcomer*"))
+    named = pd.read_csv(checkout.folder / "results/catalog/named.csv").set_index("slide")
+    assert named.loc[~named["in_table"], "status"].to_dict() == {"newcomer": "ok"}
+    assert "named and this one does not: 1, with" in (checkout.folder / "results/catalog/summary.md").read_text()
 
 
 def test_a_misspelt_key_stops_before_any_job(checkout: Checkout) -> None:

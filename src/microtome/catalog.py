@@ -16,6 +16,7 @@ import pandas as pd
 from microtome.atomic import atomic_path, write_text
 from microtome.cohort import COLUMNS, read_slides
 from microtome.command_line import run
+from microtome.ever_named import ever_named
 
 TISSUE_COLUMNS = ["vendor", "width_px0", "height_px0", "mpp_px0", "mpp_source", "tissue_um2"]
 COUNTS = ["tiles", "dropped", "bytes"]
@@ -64,8 +65,8 @@ def tile_bytes(size_b: pd.Series, tiles: pd.Series) -> pd.Series:
     return (size_b / tiles.replace(0, np.nan)).replace(0, np.nan)
 
 
-def summarise(catalog: pd.DataFrame, attrition: pd.DataFrame, configfile: Sequence[Path] = ()) -> str:
-    """The catalog in a page of Markdown. `configfile`: the overlays of the run."""
+def summarise(catalog: pd.DataFrame, attrition: pd.DataFrame, configfile: Sequence[Path] = (), gone: int = 0) -> str:
+    """The catalog in a page of Markdown; `configfile`: the overlays of the run; `gone`: how many slides left the slide table."""
     ok = catalog[catalog["status"] == "ok"]
     failed = catalog[catalog["status"] == "failed"]
     by_organ = ok.groupby("organ").agg(slides=("slide", "size"), patients=("patient", "nunique"), tiles=("tiles", "sum"))
@@ -84,6 +85,9 @@ def summarise(catalog: pd.DataFrame, attrition: pd.DataFrame, configfile: Sequen
         _table(_counted(catalog[catalog["status"] != "ok"], ["status", "stage", "reason"])),
         f"Tiles left out: {catalog['dropped'].sum():,} blurred or blank, {catalog['sparse'].sum():,} with too little tissue.",
     ]
+    parts += [f"Slides that an earlier slide table named and this one does not: {gone:,}, with their last account in `named.csv`."] * bool(
+        gone
+    )
     return "\n\n".join(parts + [_retry(failed, configfile)] * bool(len(failed))) + "\n"
 
 
@@ -141,14 +145,20 @@ def catalog(
     catalog: Path,
     failures: Path,
     summary: Path,
+    named: Path,
     configfile: list[Path] = [],  # noqa: B006
 ) -> None:
-    """Join what became of every slide. `configfile`: the overlays of the run, for the command that the summary offers."""
+    """Join what became of every slide.
+
+    `named` keeps, from run to run, every slide that a table named. `configfile`: the overlays of the run, for the command that the summary offers.
+    """
     accounts = account(
         read_slides(slides_table), pd.read_parquet(cohort), pd.read_csv(excluded, dtype=str), _joined(tissue), _joined(tiles)
     )
     write_text(failures, accounts.loc[accounts["status"] == "failed", ["slide", "shard", "stage", "reason", "path"]].to_csv(index=False))
-    write_text(summary, summarise(accounts, pd.read_csv(attrition), configfile))
+    ever = ever_named(accounts, named)
+    write_text(summary, summarise(accounts, pd.read_csv(attrition), configfile, int((~ever["in_table"]).sum())))
+    write_text(named, ever.to_csv(index=False))
     with atomic_path(catalog) as part:
         accounts.to_parquet(part, index=False)
 

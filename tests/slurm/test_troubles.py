@@ -32,6 +32,7 @@ def cancelled(folder: Path, prepared: Path, **resources: object) -> None:
     slurm("scancel", job.job)
     assert run.end() == 1
     assert f"SLURM-job '{job.job}' failed, SLURM status is: 'CANCELLED'" in run.said
+    assert "## tissue shard=0\n" in failure_page(folder)
     assert not (folder / TISSUE).exists()
     done = trial.slides()
     trial.allowed = FREE
@@ -53,7 +54,7 @@ def interrupted(folder: Path, prepared: Path) -> None:
     until(lambda: "Stopped by signal 15" in log.read_text(), "the launcher's last word")
     assert not (folder / TISSUE).exists()
     assert not (folder / PRETRAIN).exists()
-    assert not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt"))
+    assert not list(folder.glob("logs/slurm/rule_pretrain/mae_tiny/1/job.txt"))
     trial.allowed = FREE
     assert trial.snakemake(*RULES, "--", TISSUE, PRETRAIN).end() == 0
     check_tissue(folder, prepared)
@@ -86,7 +87,7 @@ def killed(folder: Path, prepared: Path) -> None:
     assert [job.job for job in trial.queue() if "pretrain" in job.what] == [pretraining.job]
     assert done.items() <= trial.slides().items()
     check_tissue(folder, prepared)
-    until(lambda: not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt")), "the end of both launchers")
+    until(lambda: not list(folder.glob("logs/slurm/rule_pretrain/mae_tiny/1/job.txt")), "the end of both launchers")
 
 
 def finished_alone(folder: Path, prepared: Path) -> None:
@@ -180,6 +181,7 @@ def broken_package(folder: Path, prepared: Path) -> None:
     run = trial.snakemake("--retries", "0", "--", TISSUE)
     assert run.end() == 1
     assert "libvips.so.42: cannot open shared object file" in run.said
+    assert "libvips.so.42: cannot open shared object file" in failure_page(folder)
 
 
 def broken_on_the_nodes(folder: Path, prepared: Path) -> None:
@@ -321,6 +323,11 @@ def silent_controller(folder: Path, prepared: Path) -> None:
     silent.unlink()
     assert run.end() == 0, run.said
     check_tissue(folder, prepared)
+
+
+def failure_page(folder: Path) -> str:
+    """What the last run left for the person who finds it failed."""
+    return (folder / "logs/failure.md").read_text()
 
 
 def check_tissue(folder: Path, prepared: Path) -> None:
