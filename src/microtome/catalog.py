@@ -150,7 +150,8 @@ def catalog(
 ) -> None:
     """Join what became of every slide.
 
-    `named` keeps, from run to run, every slide that a table named. `configfile`: the overlays of the run, for the command that the summary offers.
+    `named` keeps, from run to run, every slide that a table named. `configfile`: the overlays of the run, for the command
+    that the summary offers.
     """
     accounts = account(
         read_slides(slides_table), pd.read_parquet(cohort), pd.read_csv(excluded, dtype=str), _joined(tissue), _joined(tiles)

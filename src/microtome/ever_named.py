@@ -8,7 +8,7 @@ COLUMNS = ["slide", "path", "status", "stage", "reason", "tiles"]
 
 
 def ever_named(accounts: pd.DataFrame, before: Path) -> pd.DataFrame:
-    """`COLUMNS` and `in_table` of every slide that this or an earlier table named, sorted by slide: of those that are gone the last account.
+    """`COLUMNS` and `in_table` of every slide that this or an earlier table named, by slide; of those that are gone the last account.
 
     `before` is the file that the last run left of this; there may be none.
     """
