@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from microtome import slide_map
+from microtome import one_level
 from microtome.attended import Attended, with_tiles
 from microtome.figure_attention import DPI, FOOT_PX, GONE, HEAD_PX, Sheet, draw, figure_attention, look, pages, scale_of, tile_image
 from microtome.settings import AttentionSettings
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_figure_is_made_from_files(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    monkeypatch.setattr(slide_map, "open_slide", lambda path: opened.append(path) or open_slide(path))
+    monkeypatch.setattr(one_level, "open_slide", lambda path: opened.append(path) or open_slide(path))
     runs = sorted(folder.glob("gma/**/runs.csv"))
     outputs = [folder / f"attention.{kind}" for kind in ("pdf", "png", "csv")]
     settings = AttentionSettings(slides=1, named=(), labels={"res50": "res50 (random weights)"})
