@@ -78,6 +78,19 @@ def test_a_patient_with_both_labels(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "patients with slides of several classes are stratified as their highest: p19" in capsys.readouterr().err
 
 
+def test_few_patients_are_split_as_well_as_they_can_be_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, table(50))
+    assert capsys.readouterr().err == ""
+    slides = table(20, positive=0.15)
+    positives = slides["patient"][slides["target"] == 1].nunique()
+    made = make(tmp_path, slides)
+    assert positives == 3
+    assert made[made["target"] == 1].groupby("mccv1")["patient"].nunique().to_dict() == {"train": 2, "val": 1}
+    said = capsys.readouterr().err
+    assert "class 1 has 3 patients: 67% of them train, not the 80% of splits.train_fraction" in said
+    assert "class 0" not in said
+
+
 def test_too_few_patients(tmp_path: Path) -> None:
     slides = table(10, positive=0.1)
     with pytest.raises(UserError, match=r"too few patients for a split: class 1 has 1\. Expected at least 2 patients of each class"):

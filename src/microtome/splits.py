@@ -19,6 +19,7 @@ from microtome.settings import SplitsSettings
 from microtome.tasks import read_task, with_patients
 
 TRAIN, VAL = "train", "val"
+OFF = 0.05  # a class is said to be split otherwise than it was to be, where its share differs by more
 SPLIT = r"^mccv\d+$"
 
 
@@ -45,9 +46,13 @@ def monte_carlo(groups: dict[int, list[str]], train_fraction: float, random: np.
     """The groups of one training side: of each class the rounded fraction, but at least one group on either side."""
     train: set[str] = set()
     for members in groups.values():
-        size = min(max(round(train_fraction * len(members)), 1), len(members) - 1)
-        train.update(random.choice(np.array(members, dtype=object), size, replace=False))
+        train.update(random.choice(np.array(members, dtype=object), train_size(len(members), train_fraction), replace=False))
     return train
+
+
+def train_size(members: int, train_fraction: float) -> int:
+    """How many of the groups of a class train: the rounded fraction, but at least one, and not all."""
+    return min(max(round(train_fraction * members), 1), members - 1)
 
 
 def check(table: Path, task: pd.DataFrame, groups: dict[int, list[str]], group: str) -> None:
@@ -118,6 +123,11 @@ def draw_splits(table: Path, labelled: pd.DataFrame, settings: SplitsSettings) -
     mixed = mixed_patients(labelled)
     if mixed:
         print(f"{table}: patients with slides of several classes are stratified as their highest: {', '.join(mixed)}", file=sys.stderr)
+    for target, members in groups.items():
+        share = train_size(len(members), settings.splits.train_fraction) / len(members)
+        if abs(share - settings.splits.train_fraction) > OFF:
+            wanted = f"not the {settings.splits.train_fraction:.0%} of splits.train_fraction"
+            print(f"{table}: class {target} has {len(members)} {group}s: {share:.0%} of them train, {wanted}", file=sys.stderr)
     drawn = {}
     for number, name in enumerate(split_names(settings.splits.repeats), start=1):
         train = monte_carlo(groups, settings.splits.train_fraction, np.random.default_rng([settings.seed, number]))
