@@ -118,3 +118,11 @@ def test_an_empty_table_has_files_too(tmp_path: Path) -> None:
     write_table(tmp_path / "none", "None", pd.DataFrame(columns=["slide", "reason"]))
     assert pd.read_csv(tmp_path / "none.csv").empty
     assert Cells((tmp_path / "none.html").read_text()).rows == [["slide", "reason"]]
+
+
+def test_a_note_stands_where_a_caption_is_taken_from(tmp_path: Path) -> None:
+    write_table(tmp_path / "noted", "Noted", NASTY, note="Read this 100 %.")
+    assert (tmp_path / "noted.md").read_text().endswith("|\n\nRead this 100 %.\n")
+    assert (tmp_path / "noted.tex").read_text().startswith("% Read this 100 %.\n% ")
+    assert_tex((tmp_path / "noted.tex").read_text())
+    assert len(pd.read_csv(tmp_path / "noted.csv")) == len(NASTY)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from microtome.command_line import run
 from microtome.runs import labelled, last_checkpoints
 from microtome.settings import FiguresSettings
-from microtome.statistics import summary
+from microtome.statistics import MONTE_CARLO, summary
 from microtome.table_files import write_table
 
 BINS = 10
@@ -124,7 +124,8 @@ def decision_overview(table: pd.DataFrame) -> pd.DataFrame:
 def decisions(predictions: list[Path], folder: Path, settings: FiguresSettings) -> None:
     """Write the table of every task and encoder as CSV, of last checkpoints as Markdown, LaTeX and HTML."""
     table = decision_table(predictions, settings)
-    write_table(folder / "decisions", "Decisions: mean (sd) [95 % bootstrap interval] over splits", table, decision_overview(table))
+    title = "Decisions: mean (sd) [95 % bootstrap interval] over splits"
+    write_table(folder / "decisions", title, table, decision_overview(table), note=MONTE_CARLO)
 
 
 if __name__ == "__main__":

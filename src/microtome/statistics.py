@@ -11,6 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+MONTE_CARLO = (  # in every caption of the benchmark
+    "Monte-Carlo cross-validation shows how a result depends on the split of these slides; validation sets of different splits overlap, "
+    "so it does not show how it would vary over new patients. The last epoch is reported, not the best."
+)
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -30,10 +30,16 @@ td { vertical-align: top; min-width: 8em; overflow-wrap: anywhere; }
 Sections = Mapping[str, tuple[str, pd.DataFrame]]  # by heading: a line that says what it is, and the table
 
 
-def write_table(stem: Path, title: str, table: pd.DataFrame, shown: pd.DataFrame | None = None, sections: Sections | None = None) -> None:
-    """Write `stem`.csv with `table`, .md and .tex with `shown` (or the same table), .html with `sections` (or the table shown)."""
+def write_table(
+    stem: Path, title: str, table: pd.DataFrame, shown: pd.DataFrame | None = None, sections: Sections | None = None, note: str = ""
+) -> None:
+    """Write `stem`.csv with `table`, .md and .tex with `shown` (or the same table), .html with `sections` (or the table shown).
+
+    A `note`, for the caption, stands under the Markdown and, as a comment, above the LaTeX.
+    """
     shown = table if shown is None else shown
-    files = {"csv": table.to_csv(index=False), "md": markdown(shown), "tex": latex(shown)}
+    noted = {"md": f"\n{note}\n" * bool(note), "tex": f"% {note}\n" * bool(note)}
+    files = {"csv": table.to_csv(index=False), "md": markdown(shown) + noted["md"], "tex": noted["tex"] + latex(shown)}
     files["html"] = page(title, sections or {"": ("", shown)}, {f"{stem.name}.{kind}": files[kind] for kind in ("csv", "tex")})
     for kind, text in files.items():
         write_text(stem.with_name(f"{stem.name}.{kind}"), text)

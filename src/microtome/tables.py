@@ -14,6 +14,7 @@ from microtome.comparisons import aucs_on_the_same_slides, pairwise, val_over_tr
 from microtome.runs import read_runs
 from microtome.settings import TablesSettings
 from microtome.splits import SPLIT, TRAIN
+from microtome.statistics import MONTE_CARLO
 from microtome.table_files import write_table
 
 STATUSES = ["ok", "empty", "failed", "excluded"]
@@ -107,10 +108,15 @@ def tables(
     write_table(folder / "tasks", "The tasks", task_table(slides, tasks, settings))
     aucs = auc_table(read_runs(runs), settings)
     write_table(
-        folder / "auc", "Validation AUC after the last epoch: mean (sd) [95 % bootstrap interval] over splits", aucs, auc_overview(aucs)
+        folder / "auc",
+        "Validation AUC after the last epoch: mean (sd) [95 % bootstrap interval] over splits",
+        aucs,
+        auc_overview(aucs),
+        note=MONTE_CARLO,
     )
     pairs = pairwise(aucs_on_the_same_slides(predictions), {task: val_over_train(table) for task, table in tasks.items()})
-    write_table(folder / "differences", "Differences of validation AUC, pair by pair", pairs, differences_overview(pairs, settings.labels))
+    shown = differences_overview(pairs, settings.labels)
+    write_table(folder / "differences", "Differences of validation AUC, pair by pair", pairs, shown, note=MONTE_CARLO)
     without = excluded_table(excluded)
     write_table(folder / "excluded", "Slides left out of the benchmark", without, excluded_overview(without, settings.labels))
 
