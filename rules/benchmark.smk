@@ -46,8 +46,9 @@ rule gma:
                 f"results/gma/{wildcards.task}/{wildcards.encoder}/runs.csv",
                 GMA,
                 JOBS.encoder_settings(wildcards.encoder).json_text(),
-                JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
+                JOBS.task_digest(wildcards.task, TASK_SLIDE_COLUMNS),
                 JOBS.tile_settings_digest,
+                outdated=OUTDATED.gma(wildcards.task, wildcards.encoder),
             )
             for shard in JOBS.task_shards(wildcards.task)
         ],
@@ -67,7 +68,7 @@ rule gma:
     params:
         settings=GMA,
         encoder=lambda wildcards: JOBS.encoder_settings(wildcards.encoder).json_text(),
-        slides=lambda wildcards: JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
+        slides=lambda wildcards: JOBS.task_digest(wildcards.task, TASK_SLIDE_COLUMNS),
         tiles=JOBS.tile_settings_digest,
     shell:
         "python -m microtome.gma"

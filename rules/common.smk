@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 # Jobs find the package in this checkout, on a cluster node and in a conda environment too.
 # By the place of this file: a project's own Snakefile may include ours (`make init`).
@@ -15,9 +16,10 @@ sys.path.insert(0, SOURCE)
 shell.prefix(f"export PYTHONPATH={shlex.quote(SOURCE)}; ")
 
 from microtome.config import load_config
-from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
+from microtome.jobs import PATIENT_COLUMNS, TASK_SLIDE_COLUMNS, Jobs
 from microtome.errors import UserError
 from microtome.orphans import end_children_on_interrupt
+from microtome.outdated import Outdated
 from microtome.postmortem import FAILURE_PAGE, postmortem
 from microtome.runs import last_checkpoints
 from microtome.slurm_bounds import wait_with_bounds
@@ -51,15 +53,15 @@ def code(*modules):
     return [os.path.join(SOURCE, "microtome", f"{module}.py") for module in modules]
 
 
-def settled(file, output, *params):
-    """`file`, taken by ancient() where `output` is there and was made with these params.
+def settled(file, output, *params, outdated=False):
+    """`file`, taken by ancient() where `output` is there, was made with these params, and is not `outdated`.
 
     So a table that many jobs share can be written again and only the jobs whose own rows or settings changed run again. Not simply ancient():
     where the producer of an ancient input runs, Snakemake (9.27) does not look whether the job itself has a reason to run.
     """
     recorded = workflow.persistence.params(IOFile(output, rule=None))
     stale = recorded is not None and any(repr(param) not in recorded for param in params)
-    return file if stale or not os.path.exists(output) else ancient(file)
+    return file if outdated or stale or not os.path.exists(output) else ancient(file)
 
 
 def in_command(section):
@@ -82,6 +84,8 @@ def previous_state(wildcards):
 # Slurm executor would add to `gres`. Looked for without torch: this is read by every job.
 DEVICE = int(shutil.which("nvidia-smi") is not None)
 
+# Only the main process decides what runs. Tiles at imported coordinates have no digests.
+OUTDATED = Outdated(JOBS.tasks, Path("results") if workflow.is_main_process and not CONFIG.features.coords else None)
 TASK_TABLES = " ".join(str(task.table) for task in CONFIG.tasks.values())
 TISSUE = JOBS.tissue_settings().json_text()
 TILES = JOBS.tiles_settings().json_text()

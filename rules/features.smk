@@ -14,6 +14,7 @@ rule features:
             f"results/features/{wildcards.encoder}/{wildcards.shard}.parquet",
             JOBS.encoder_settings(wildcards.encoder).json_text(),
             JOBS.features_digest(wildcards.shard),
+            outdated=OUTDATED.features(wildcards.encoder, wildcards.shard),
         ),
         weights=lambda wildcards: JOBS.weights(wildcards.encoder),
     output:

@@ -96,7 +96,7 @@ rule figure_attention:
         or settled(
             "results/catalog/slides.parquet",
             f"results/figures/attention/{wildcards.task}.png",
-            JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
+            JOBS.task_digest(wildcards.task, TASK_SLIDE_COLUMNS),
             JOBS.tile_settings_digest,
         ),
         code=code("figure_attention", "attended", "slide_map", "figure_style", "tile_sheet", "runs"),
@@ -117,7 +117,7 @@ rule figure_attention:
         "../envs/microtome.yaml"
     params:
         settings=lambda wildcards: JOBS.attention_settings(wildcards.task).json_text(),
-        slides=lambda wildcards: JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
+        slides=lambda wildcards: JOBS.task_digest(wildcards.task, TASK_SLIDE_COLUMNS),
         made_with=JOBS.tile_settings_digest,
         tiles=CONFIG.features.coords or "results/tiles",
     shell:

@@ -112,13 +112,14 @@ rule catalog:
         catalog="results/catalog/slides.parquet",
         failures="results/catalog/failures.csv",
         summary="results/catalog/summary.md",
-        named=update("results/catalog/named.csv"),
     log:
         "logs/catalog/catalog.log",
     benchmark:
         "benchmarks/catalog/catalog.tsv"
     conda:
         "../envs/microtome.yaml"
+    params:
+        named="results/catalog/named.csv",  # kept from run to run, so no output, which Snakemake removes when a job fails
     shell:
         "python -m microtome.catalog"
         " --slides-table {input.slides_table}"
@@ -130,6 +131,6 @@ rule catalog:
         " --catalog {output.catalog}"
         " --failures {output.failures}"
         " --summary {output.summary}"
-        " --named {output.named}"
+        " --named {params.named}"
         f" {OVERLAYS}"
         " > {log} 2>&1"

@@ -49,6 +49,9 @@ def test_ok_empty_failed_and_excluded_slides_are_all_there(tmp_path: Path) -> No
     lines += [f"blank,{blank},p3,colon,H&E", "gone,/nowhere/s.svs,p4,colon,", f"ihc,{good},p5,breast,HER2"]
     found, failures, summary = catalogued(tmp_path, lines)
     by_slide = found.set_index("slide")
+    assert by_slide["level_downsample"].dropna().to_dict() == {"good0": 1, "good1": 1, "good2": 1}
+    assert by_slide["rows_digest"].dropna().nunique() == 1, "the same tiles of the same slide"
+    assert by_slide["rows_digest"].count() == 3
     assert found["slide"].tolist() == sorted(["good0", "good1", "good2", "blank", "gone", "ihc"])
     assert by_slide["status"].to_dict() == {
         "good0": "ok",
@@ -116,3 +119,14 @@ def test_a_catalog_without_failures_offers_no_retry(tmp_path: Path) -> None:
 def test_reasons_cannot_break_the_summary_tables(tmp_path: Path) -> None:
     found, _, _ = catalogued(tmp_path, ["a,/nowhere/a|b.svs,p,breast,"], shards=1)
     assert "/nowhere/a\\|b.svs" in summarise(found, pd.DataFrame({"step": ["slide table"], "slides": [1], "patients": [1]}))
+
+
+def test_the_summary_is_a_page_whatever_the_reasons(tmp_path: Path) -> None:
+    """Each has its own path in it; all of them stand in the table of failures."""
+    good = write_slide(tmp_path / "good.tiff", tissue_like(900, 700), 0.5)
+    gone = [f"gone{n},/nowhere/{n}.svs,p{n},breast," for n in range(50)]
+    _, failures, summary = catalogued(tmp_path, [f"good,{good},p,breast,", *gone], shards=1)
+    assert len(failures) == failures["reason"].nunique() == 50
+    assert summary.count("no such file") == 20
+    assert "|  |  | 30 others | 30 |" in summary
+    assert len(summary.splitlines()) < 90

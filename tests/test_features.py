@@ -181,7 +181,7 @@ def test_shards_share_the_slides_out(cohort: pd.DataFrame) -> None:
 def test_no_slide_is_an_empty_table(cohort: pd.DataFrame) -> None:
     empty = [made for made in (make(shard=f"{n:02d}", shards=64) for n in range(3)) if made.empty]
     assert empty
-    assert list(empty[0].columns) == ["slide", "status", "reason", "tiles", "dim", "path"]
+    assert list(empty[0].columns) == ["slide", "status", "reason", "tiles", "dim", "path", "rows_digest"]
 
 
 def test_every_slide_without_features_has_its_reason(cohort: pd.DataFrame) -> None:

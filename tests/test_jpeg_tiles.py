@@ -259,12 +259,18 @@ def test_a_copied_tile_of_another_size_is_named(tmp_path: Path) -> None:
             plane.check_size(jpeg, 1, 2)
 
 
-def test_soak_mutated_files_end_in_a_row_and_take_no_memory(tmp_path: Path) -> None:
+def test_soak_mutated_files_end_in_a_row_and_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes flipped anywhere, tags and offsets above all: each file is read or fails with a reason, by every way."""
     before_mb = reset_peak_mb()
     rng = np.random.default_rng(20)
     kinds = ("philips", "aperio", "generic")
-    wholes = [write_slide(tmp_path / k, tissue_like(700, 500), tile_px=128, kind=k, factors=(1, 2)).read_bytes() for k in kinds]
+    wholes = [
+        write_slide(tmp_path / kind, tissue_like(700, 560), tile_px=128, kind=kind, factors=factors).read_bytes()
+        for factors in ((1, 2), (1,))
+        for kind in kinds
+    ]
+    monkeypatch.setattr("microtome.one_level.GIGAPIXEL", 1)
+    monkeypatch.setattr("microtome.tissue.OVERLAY_PX", 1)  # so that thumbnails of one level come from its tiles at 1/8
     mutated, statuses, reasons = tmp_path / "m.tiff", Counter[str](), set[str]()
     for number in range(2000 if os.environ.get("MICROTOME_SOAK") else 40):
         content = bytearray(wholes[number % len(wholes)])
@@ -274,13 +280,13 @@ def test_soak_mutated_files_end_in_a_row_and_take_no_memory(tmp_path: Path) -> N
             content[int(place)] = int(rng.choice([0, 255, int(rng.integers(256))]))
         mutated.write_bytes(content[: int(rng.integers(100, len(content)))] if rng.random() < 0.2 else content)
         faulthandler.dump_traceback_later(30, exit=True)  # a file that hangs, be it in a library, ends the test with a traceback
-        for row in _rows_of(mutated, copied=number % 2 == 1):
+        for row in _rows_of(mutated, copied=number // len(wholes) % 2 == 1):
             assert bool(row["reason"]) == (row["status"] != "ok"), row
             statuses[row["status"]] += 1
             reasons.add(row.get("reader", row["reason"][:20]))
         faulthandler.cancel_dump_traceback_later()
     assert min(statuses["ok"], statuses["failed"]) > 5, statuses
-    assert {"copy", "jpeg", "openslide"} < reasons
+    assert {"copy", "jpeg"} < reasons
     assert memory_mb("VmHWM") - before_mb < 1000
 
 
@@ -292,7 +298,7 @@ def _rows_of(path: Path, copied: bool) -> list[Row]:
     sections = {"grid": {"tile_px": 128, "layout": "aligned"} if copied else {"tile_px": 64, "mpp": 1.1}}
     found = partial(find_tissue, "found", path, 0.5, None, folder, tissue_settings(**sections))
     everywhere = folder / "everywhere.geojson"
-    everywhere.write_text(geojson(np.ones((1, 1), bool), (700, 500)))
+    everywhere.write_text(geojson(np.ones((1, 1), bool), (700, 560)))
     made = partial(make_tiles, "made", path, 0.5, 4, everywhere, True, folder, tiles_settings(**sections))
     stages = ("found", TISSUE_FILES, found), ("made", TILES_FILES, made)
     return [attempt(SlideJob(name, folder, {}, suffixes, make)) for name, suffixes, make in stages]

@@ -72,6 +72,14 @@ def test_level_0_is_not_read(
     assert plain.std() > 10
 
 
+def test_a_slide_that_is_thinner_than_what_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microtome.one_level.GIGAPIXEL", 1)
+    for height_px0 in (200, 400):
+        path = write_slide(tmp_path / f"{height_px0}.tiff", tissue_like(1024, height_px0), factors=(1,))
+        with open_for_thumbnail(path) as slide:
+            assert isinstance(slide, OpenSlideReader)
+
+
 def test_other_slides_are_opened_as_they_are(drawn: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = write_slide(tmp_path / "one.tiff", drawn, factors=(1,))
     with open_for_thumbnail(one) as slide:
@@ -87,11 +95,16 @@ def test_other_slides_are_opened_as_they_are(drawn: Image, tmp_path: Path, monke
 
 
 @pytest.mark.usefixtures("small_gigapixel")
-def test_its_tissue_is_that_of_a_slide_with_levels(drawn: Image, tmp_path: Path) -> None:
+def test_its_tissue_is_that_of_a_slide_with_levels(
+    drawn: Image, read_px: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microtome.tissue.OVERLAY_PX", 1)  # no picture finer than the thumbnail, 32 pixels of level 0 a pixel
     settings = tissue_settings(grid={"tile_px": 128}, tissue={"min_component_tiles": 2})
     areas_um2 = []
     for name, factors in (("one", (1,)), ("more", (1, 2, 4, 8))):
         path = write_slide(tmp_path / f"{name}.tiff", drawn, factors=factors)
+        read_px.clear()
         areas_um2.append(find_tissue(name, path, None, None, tmp_path, settings)["tissue_um2"])
+        assert sum(read_px) < 0.1 * 2048 * 1536, "level 0 was not read"
     assert areas_um2[0] == pytest.approx(areas_um2[1], rel=0.01)
     assert areas_um2[0] > 1e5

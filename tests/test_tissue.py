@@ -13,7 +13,8 @@ from PIL import Image
 from microtome.errors import UserError
 from microtome.masks import rasterise, read_geojson
 from microtome.settings import TissueSettings
-from microtome.tissue import SCHEMA, tissue
+from microtome.slides import SlideError
+from microtome.tissue import SCHEMA, find_tissue, tissue
 from tests.drawn_slides import tissue_like, write_slide
 from tests.stage_settings import tissue_settings
 
@@ -157,3 +158,11 @@ def test_too_many_failures_stop_the_job_after_all_were_tried(tmp_path: Path) -> 
     assert json.loads((tmp_path / "0" / "a.json").read_text())["row"]["reason"] == "no such file: /nowhere/a"
     slides["a"]["path"] = good
     assert run(tmp_path, slides, max_failed=0.2)["status"].tolist() == ["ok", "ok", "failed", "ok"]
+
+
+def test_a_header_that_claims_more_than_any_glass_is_a_failed_slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_slide(tmp_path / "s.tiff", tissue_like(900, 700))
+    monkeypatch.setattr("microtome.slides.MAX_SIDE_MM", 0.4)
+    with pytest.raises(SlideError, match=r"implausible size: 900 x 700 px of 0\.5 µm are 0 mm long, expected at most 0\.4 mm"):
+        find_tissue("s", path, 0.5, None, tmp_path, tissue_settings())
+    assert not (tmp_path / "s.geojson").exists()

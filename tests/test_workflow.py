@@ -187,6 +187,21 @@ def test_a_slide_that_left_is_swept_away(checkout: Checkout) -> None:
     assert "named and this one does not: 1, with" in (checkout.folder / "results/catalog/summary.md").read_text()
 
 
+def test_a_task_slide_that_was_replaced_reruns_its_features_and_aggregators(checkout: Checkout) -> None:
+    catalog = pd.read_parquet(checkout.folder / "results/catalog/slides.parquet").set_index("slide")
+    task = pd.read_csv(checkout.folder / "results/splits/texture.csv")["slide"]
+    slide, other = catalog.loc[task].query("status == 'ok'").index[:2]
+    path, shard = checkout.folder / catalog["path"][slide], catalog["shard"][slide]
+    before = path.read_bytes()
+    again = ("results/catalog/summary.md", "--forcerun", f"results/tissue/{shard}.parquet")
+    stages = ("tissue", "tiles", "schedule", "pretrain", "quality", "features", "gma")
+    for content, counts in (((checkout.folder / catalog["path"][other]).read_bytes(), [0, 0, 0, 0, 0, 4, 4]), (before, [0] * 7)):
+        path.write_bytes(content)
+        checkout.snakemake(*again)
+        jobs = checkout.jobs()
+        assert [jobs.get(stage, 0) for stage in stages] == counts, "the features of what was there are right again"
+
+
 def test_a_misspelt_key_stops_before_any_job(checkout: Checkout) -> None:
     (checkout.folder / "misspelt.yaml").write_text(yaml.safe_dump({"gma": {"learning_rate": 1}}))
     done = checkout.python("-m", "snakemake", "-n", "--configfile", "config/demo.yaml", "config/test.yaml", "misspelt.yaml", "--", "all")

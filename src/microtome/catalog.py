@@ -33,6 +33,7 @@ TILES_COLUMNS = [
     "tile_px0",
     "shift_px0",
     "level_downsample",
+    "rows_digest",
 ]
 ORDER = [*COLUMNS, "shard", "status", "stage", "reason", *TISSUE_COLUMNS, *TILES_COLUMNS]
 STATUSES = {
@@ -99,7 +100,12 @@ def _statuses(catalog: pd.DataFrame) -> str:
 def _counted(slides: pd.DataFrame, columns: list[str], with_tiles: bool = False) -> pd.DataFrame:
     groups = slides.fillna(dict.fromkeys(columns, "")).groupby(columns)
     counted = groups.agg(slides=("slide", "size"), tiles=("tiles", "sum")).reset_index()
-    return counted.sort_values("slides", ascending=False, kind="stable").drop(columns=[] if with_tiles else ["tiles"])
+    counted = counted.sort_values("slides", ascending=False, kind="stable").drop(columns=[] if with_tiles else ["tiles"])
+    rest = counted[SHOWN:]
+    if rest.empty:
+        return counted
+    others = dict.fromkeys(columns, "") | {columns[-1]: f"{len(rest):,} others"} | rest.drop(columns=columns).sum().to_dict()
+    return pd.concat([counted[:SHOWN], pd.DataFrame([others])])
 
 
 def _table(frame: pd.DataFrame) -> str:
@@ -121,6 +127,7 @@ def _a_tile(ok: pd.DataFrame) -> str:
     return f", {size(round(stored['bytes'].sum() / stored['tiles'].sum()))} a tile" if len(stored) else ""
 
 
+SHOWN = 20  # rows of a count: reasons have paths and places in them, so that each slide may have its own; the tables have all
 SIZES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0}
 
 

@@ -1,4 +1,4 @@
-"""Slides that an earlier slide table named, and this one does not: what became of them is kept."""
+"""Slides that an earlier slide table named, and this one does not: what became of them is kept, by name."""
 
 from pathlib import Path
 

@@ -24,6 +24,7 @@ from microtome.command_line import run
 from microtome.encoders import PRECISIONS, TileEncoder, load_encoder, weights_digest
 from microtome.feature_store import stored_dim, write_features
 from microtome.ledger import read_sidecar, source_of
+from microtome.outdated import digest_of, write_noted
 from microtome.progress import progress_bar
 from microtome.replaced import is_replaced, source_now, why
 from microtome.settings import EncoderSettings
@@ -152,7 +153,7 @@ def features(
     workers: int,
     weights: Path | None = None,
 ) -> None:
-    """Bring the feature files of a shard up to date and write their table: slide, status, reason, tiles, dim, path.
+    """Bring the feature files of a shard up to date and write their table: slide, status, reason, tiles, dim, path, rows_digest.
 
     `catalog` and the indexes in `tiles` say where the tiles are; their pixels come from the tars beside, or (`settings.source`) the slides.
     Status and reason are the catalog's for a slide that has no tiles; a slide with a tile that cannot be read has failed here.
@@ -168,8 +169,9 @@ def features(
     if usable.any():
         outcome = _write_missing(rows[usable], tiles, folder, load_encoder(settings, weights), settings, batch, workers)
     _sweep(folder, {slide for slide, dim in outcome.items() if isinstance(dim, int)})
+    digests = rows.get("rows_digest", pd.Series(None, rows.index, dtype="str"))  # imported coordinates have none
     with atomic_path(table) as part:
-        _table(rows, outcome, folder).to_parquet(part, index=False)
+        write_noted(part, _table(rows, outcome, folder).assign(rows_digest=digests), digest_of(rows["slide"], digests))
 
 
 def _sweep(folder: Path, slides: set[str]) -> None:

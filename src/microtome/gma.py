@@ -17,6 +17,7 @@ from microtome.command_line import run
 from microtome.errors import UserError
 from microtome.gma_attention import MeanAttention
 from microtome.gma_training import Epoch, Split, train_all
+from microtome.outdated import digest_of, write_noted
 from microtome.settings import GmaSettings
 from microtome.splits import SPLIT, TRAIN, VAL, number_of
 
@@ -84,8 +85,15 @@ def gma(
     write_text(runs, pd.concat(epochs)[columns].to_csv(index=False))
     write_text(excluded, without.to_csv(index=False))
     with atomic_path(predictions) as part:
-        pd.concat(last).to_parquet(part, index=False)
+        write_noted(part, pd.concat(last, ignore_index=True), _tiles_digest(features, pd.read_csv(splits, dtype={"slide": str})["slide"]))
     looked.write(attention)
+
+
+def _tiles_digest(features: list[Path], slides: "pd.Series[str]") -> str:
+    """Of the task's slides; features of other tools have no digests of their tiles."""
+    made = pd.concat([pd.read_parquet(table) for table in features], ignore_index=True)
+    mine = made[made["slide"].isin(slides)]
+    return digest_of(mine["slide"], mine.get("rows_digest", pd.Series(None, mine.index, dtype="str")))
 
 
 if __name__ == "__main__":

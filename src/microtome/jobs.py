@@ -33,6 +33,7 @@ from microtome.settings import (
 from microtome.tasks import read_task, with_patients
 
 SLIDE_COLUMNS = ["slide", "path", "mpp", "mask"]  # what a slide's tissue and tiles follow from, beside settings
+TASK_SLIDE_COLUMNS = [*SLIDE_COLUMNS, "mask_state"]  # of a task's slides: a mask that was edited changes their tiles, and so their features
 PATIENT_COLUMNS = ["slide", "patient"]  # what splits follow from, beside targets
 
 
@@ -53,7 +54,8 @@ class Jobs:
     def _task_slides(self, table: Path) -> pd.DataFrame:
         task = with_patients(table, read_task(table), self.slides)
         slides = self.slides[self.slides["slide"].isin(task["slide"])]
-        return slides.assign(shard=[shard_of(slide, self.config.features.shards) for slide in slides["slide"]])
+        shards = [shard_of(slide, self.config.features.shards) for slide in slides["slide"]]
+        return slides.assign(shard=shards, mask_state=[_state(mask) for mask in slides["mask"]])
 
     def slides_digest(self, shard: str) -> str:
         """Changes when a slide of the shard is added, removed, moved, given another µm/px or mask, or is to be stored or no longer."""
@@ -76,8 +78,8 @@ class Jobs:
 
     @cached_property
     def _feature_digests(self) -> dict[str, str]:
-        rows = pd.concat([*self.tasks.values(), pd.DataFrame(columns=[*SLIDE_COLUMNS, "shard"])]).drop_duplicates("slide")
-        return digests(rows.sort_values("slide"), SLIDE_COLUMNS)
+        rows = pd.concat([*self.tasks.values(), pd.DataFrame(columns=[*TASK_SLIDE_COLUMNS, "shard"])]).drop_duplicates("slide")
+        return digests(rows.sort_values("slide"), TASK_SLIDE_COLUMNS)
 
     def features_digest(self, shard: str) -> str:
         """Changes when the task slides of a feature shard, or a setting that changes their tiles, do."""
@@ -91,11 +93,11 @@ class Jobs:
     def _task_digests(self) -> dict[tuple[str, ...], str]:
         # Once: the jobs of `gma` ask for theirs once a feature shard.
         slides = {task: rows.assign(shard="all") for task, rows in self.tasks.items()}
-        kinds = (SLIDE_COLUMNS, PATIENT_COLUMNS)
+        kinds = (TASK_SLIDE_COLUMNS, PATIENT_COLUMNS)
         return {(task, *columns): digests(rows, columns).get("all", "empty") for task, rows in slides.items() for columns in kinds}
 
     def task_digest(self, task: str, columns: list[str]) -> str:
-        """Changes when a slide enters or leaves the task, or one of its `columns` (SLIDE_COLUMNS or PATIENT_COLUMNS) changes."""
+        """Changes when a slide enters or leaves the task, or one of its `columns` (TASK_SLIDE_COLUMNS or PATIENT_COLUMNS) changes."""
         return self._task_digests[(task, *columns)]
 
     def weights(self, encoder: str) -> list[str]:
@@ -188,6 +190,14 @@ class Jobs:
         settings, pseudo_epoch = self.with_nulls[encoder]
         random = pseudo_epoch == 0 if isinstance(settings, RunEncoder) else settings.weights == "random"
         return f"{encoder} (random weights)" if random else encoder
+
+
+def _state(mask: object) -> str:
+    """Changes when the file of a drawn mask does: by size and time, for many are asked each time the Snakefile is parsed."""
+    if not isinstance(mask, str) or not Path(mask).is_file():
+        return ""
+    found = Path(mask).stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _weight_files(name: str, encoder: TimmEncoder) -> list[str]:

@@ -201,5 +201,5 @@ def refuse_failures(rows: Sequence[Row], max_failed_fraction: float, what: str) 
         reasons = [f"  {row['slide']}: {row['reason']}" for row in out[:SHOWN_REASONS]]
         more = [f"  and {len(out) - SHOWN_REASONS} more"] * (len(out) > SHOWN_REASONS)
         head = f"{what}: {len(out)} of {len(rows)} slides failed; max_failed_fraction {max_failed_fraction:g} allows {allowed}."
-        remedy = "Mend or remove them, or raise the limit, and run again: finished slides are kept, failed ones tried again."
+        remedy = "Mend them, or raise the limit, and run again: finished slides are kept, failed ones tried again."
         raise UserError("\n".join([head, *reasons, *more, remedy]))

@@ -56,6 +56,8 @@ def _with_eighth(slide: Slide, descriptor: int) -> Slide:
         if any(side % SCALE for side in level.tile_px) or rows_b(level, SCALE, BLOCK_PX) > MAX_ROWS_B:
             return slide
         plane = JpegPlane(descriptor, level, SCALE)
+        if min(plane.size_px) < CHECKED_PX:
+            return slide
         x_px, y_px = (side_px // 2 for side_px in plane.size_px)
         check_agreement(plane, slide, x_px - CHECKED_PX // 2, y_px - CHECKED_PX // 2, CHECKED_PX)
         return WithEighth(slide, plane)

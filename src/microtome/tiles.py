@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
         ("tile_px0", pa.float64()),
         ("shift_px0", pa.float64()),
         ("level_downsample", pa.float64()),  # of the level that was read: 1 is level 0
+        ("rows_digest", pa.string()),  # of the tile rows and the slide's bytes in number: what is made from these tiles carries it on
     ]
 )
 ANY = 1e-9  # the least fraction that is tissue at all
@@ -77,10 +78,15 @@ def make_tiles(
     row |= {"reader": source.reader, "reader_note": note}
     row |= {"mpp_requested": settings.grid.mpp, "mpp": source.cut.side_px * source.plane.downsample * mpp / settings.grid.tile_px}
     row |= {"tile_px": settings.grid.tile_px, "tile_px0": places.tile_px0, "shift_px0": source.cut.shift_px0}
-    row |= {"level_downsample": source.plane.level_downsample}
+    row |= {"level_downsample": source.plane.level_downsample, "rows_digest": _rows_digest(folder / f"{slide}.arrow", path)}
     if not len(made):
         row |= {"status": "empty", "reason": _why_empty(len(wanted))}
     return row
+
+
+def _rows_digest(rows: Path, slide: Path) -> str:
+    """Of tiles that are not stored the rows may be the same for another slide: its size is in it, too."""
+    return hashlib.sha256(rows.read_bytes() + str(slide.stat().st_size).encode()).hexdigest()[:16]
 
 
 def _why_empty(dropped: int) -> str:
