@@ -73,7 +73,7 @@ def test_nothing_overlaps_and_titles_say_why_a_slide_is_shown(folder: Path) -> N
     assert_readable(figure)
     assert [bool(each.gone) for each in seen] == [False, True]
     shown = [text for text, _ in texts(figure)]
-    assert "slide000: class 0, predicted worst of its class: probability 0.25, mean of 40 runs" in shown
+    assert "slide000: class 0, predicted worst of its class: probability of it 0.25, mean of 40 runs" in shown
     assert shown.count("slide not there") == 1
     assert {"1", "most attended", "least attended"} <= set(shown)
 

@@ -50,5 +50,12 @@ def test_only_an_empty_folder_is_taken(tmp_path: Path) -> None:
 def test_its_files_are_the_installations(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     init(tmp_path / "empty")
-    for name in ("config/config.yaml", "config/slides.csv", "config/tasks/example.csv", "slurm/config.yaml", "profiles/local/config.yaml"):
+    for name in (
+        "config/config.yaml",
+        "config/opal2024.yaml",
+        "config/slides.csv",
+        "config/tasks/example.csv",
+        "slurm/config.yaml",
+        "profiles/local/config.yaml",
+    ):
         assert (tmp_path / "empty" / name).read_text() == (HOME / name).read_text()

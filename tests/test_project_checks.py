@@ -84,7 +84,25 @@ def test_gated_weights_without_a_token(tmp_path: Path, monkeypatch: pytest.Monke
     finding = project_checks.hub(config)
     assert (finding.level, "nobody/none is not in the cache" in finding.what, "HF_TOKEN" in finding.remedy) == ("warning", True, True)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
-    assert project_checks.hub(config).level == "ok"
+    finding = project_checks.hub(config)
+    assert (finding.level, finding.what) == (
+        "warning",
+        "not in the cache, to be fetched from the Hugging Face hub when features are made: nobody/none",
+    )
+
+
+def test_timms_own_weights_come_from_the_hub_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = values("demo.yaml")["features"]
+    features["encoders"]["tres50"] |= {"weights": "pretrained"}
+    config = project(tmp_path, features=features)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: None)
+    finding = project_checks.hub(config)
+    assert (finding.level, finding.what.split(": ")[1]) == ("warning", "timm/resnet50.tv_in1k")
+    asked = []
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names: (asked.append(names), "/cache/model.safetensors")[1])
+    assert project_checks.hub(config).what == "encoders from the hub: timm/resnet50.tv_in1k"
+    assert asked == [("timm/resnet50.tv_in1k", "model.safetensors")]
 
 
 def test_a_batch_that_processes_cannot_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def look(slide: Attended) -> Seen:
 def draw_slide(figure: Figure, seen: Seen, scale: LogNorm, top_px: int, map_px: int, factor: int) -> None:
     """One slide: picture, map, the tiles most and least attended."""
     slide, part, about, tiles = seen.slide, seen.part, seen.slide.about, seen.slide.tiles
-    title = f"{about.slide}: class {about.target}, {WHY[about.why]}: probability {about.probability:.2f}, mean of {about.runs} runs"
+    title = f"{about.slide}: class {about.target}, {WHY[about.why]}: probability of it {about.probability:.2f}, mean of {about.runs} runs"
     write(figure, fitted(title, PAGE_PX - 2 * GAP_PX), GAP_PX, top_px + LINE_PX - GAP_PX)
     colours = mpl.colormaps[COLOURS](scale(slide.times))[:, :3]
     below_px = top_px + LINE_PX + GAP_PX

@@ -17,7 +17,8 @@ from microtome.command_line import run
 from microtome.errors import UserError
 
 HOME = Path(__file__).parents[2]
-COPIED = ["config/config.yaml", "config/slides.csv", "config/tasks/example.csv", "profiles/local", "profiles/slurm", ".gitignore"]
+COPIED = ["config/config.yaml", "config/campanella2023.yaml", "config/opal2024.yaml", "config/slides.csv", "config/tasks/example.csv"]
+COPIED += ["profiles/local", "profiles/slurm", ".gitignore"]
 SNAKEFILE = '''"""A project of microtome's; its rules are those of the installation. Results, logs and benchmarks stay in this folder."""
 
 

@@ -116,20 +116,21 @@ def task_tables(config: Config, slides: pd.DataFrame) -> Finding:
 
 
 def hub(config: Config) -> Finding:
-    """Whether gated weights can be fetched, where an encoder comes from the Hugging Face hub."""
+    """Whether weights that come from the Hugging Face hub are here, or can be fetched; timm's own models stand there, too."""
     import huggingface_hub
 
-    wanted = [
-        e for e in config.features.encoders.values() if isinstance(e, TimmEncoder) and e.timm.startswith(HUB) and e.weights == "pretrained"
-    ]
-    names = [encoder.timm.removeprefix(HUB).split("@")[0] for encoder in wanted]
-    unfetched = [name for name in names if not isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str)]
-    if unfetched and not huggingface_hub.get_token():
-        remedy = (
-            "accept the licence on the model's page, then set HF_TOKEN (or `hf auth login`); without a way to the hub copy HF_HOME here"
-        )
-        return Finding("warning", f"no hub token, and {some(unfetched)} is not in the cache: gated models refuse", remedy)
-    return Finding("ok", f"encoders from the hub: {some(names)}" if names else "no encoder from the hub")
+    encoders = [e for e in config.features.encoders.values() if isinstance(e, TimmEncoder) and e.weights == "pretrained" and not e.folder]
+    gated = [encoder.timm.removeprefix(HUB).split("@")[0] for encoder in encoders if encoder.timm.startswith(HUB)]
+    files = dict.fromkeys(gated, "config.json") | {f"timm/{e.timm}": "model.safetensors" for e in encoders if not e.timm.startswith(HUB)}
+    unfetched = [name for name, file in files.items() if not isinstance(huggingface_hub.try_to_load_from_cache(name, file), str)]
+    copy = "without a way to the hub copy HF_HOME here"
+    if (refused := [name for name in unfetched if name in gated]) and not huggingface_hub.get_token():
+        remedy = f"accept the licence on the model's page, then set HF_TOKEN (or `hf auth login`); {copy}"
+        return Finding("warning", f"no hub token, and {some(refused)} is not in the cache: gated models refuse", remedy)
+    if unfetched:
+        what = f"not in the cache, to be fetched from the Hugging Face hub when features are made: {some(unfetched)}"
+        return Finding("warning", what, f"see that the machines which make features reach it; {copy}")
+    return Finding("ok", f"encoders from the hub: {some(list(files))}" if files else "no encoder from the hub")
 
 
 def executor(slurm: bool) -> Finding:
