@@ -47,26 +47,33 @@ class Outdated:
 
     def __init__(self, tasks: Mapping[str, pd.DataFrame], results: Path | None) -> None:
         self.tasks, self.results = tasks, results
-        self._known: dict[Path, bool] = {}
+        self._known: dict[str, bool] = {}
 
     def features(self, encoder: str, shard: str) -> bool:
         """Whether the features of a shard's slides were made from other tiles."""
-        slides = {slide for rows in self.tasks.values() for slide in rows["slide"][rows["shard"] == shard]}
-        return self._differs(f"features/{encoder}/{shard}.parquet", slides)
+        return self._differs(f"features/{encoder}/{shard}.parquet", self._of_shard.get(shard, set()))
 
     def gma(self, task: str, encoder: str) -> bool:
         """Whether a task's aggregators were trained on features of other tiles."""
-        return self._differs(f"gma/{task}/{encoder}/predictions.parquet", set(self.tasks[task]["slide"]))
+        return self._differs(f"gma/{task}/{encoder}/predictions.parquet", self._of_task[task])
 
     def _differs(self, name: str, slides: set[str]) -> bool:
         if self.results is None or self._now is None:
             return False
-        path = self.results / name
-        if path not in self._known:
+        if name not in self._known:
             now = {slide: self._now[slide] for slide in slides if slide in self._now}
-            made_from = noted(path)
-            self._known[path] = made_from is not None and made_from != digest_of(now.keys(), now.values())
-        return self._known[path]
+            made_from = noted(self.results / name)
+            self._known[name] = made_from is not None and made_from != digest_of(now.keys(), now.values())
+        return self._known[name]
+
+    @cached_property
+    def _of_task(self) -> dict[str, set[str]]:
+        return {task: set(rows["slide"]) for task, rows in self.tasks.items()}
+
+    @cached_property
+    def _of_shard(self) -> dict[str, set[str]]:
+        rows = pd.concat([*self.tasks.values(), pd.DataFrame(columns=["slide", "shard"])])
+        return {str(shard): set(of_shard["slide"]) for shard, of_shard in rows.groupby("shard")}
 
     @cached_property
     def _now(self) -> dict[str, object] | None:
@@ -78,6 +85,6 @@ class Outdated:
             return None
         if "rows_digest" not in table:
             return None
-        mine = {slide for rows in self.tasks.values() for slide in rows["slide"]}
+        mine = set().union(*self._of_task.values())
         table = table[table["slide"].isin(mine)]
         return dict(zip(table["slide"], table["rows_digest"], strict=True))
