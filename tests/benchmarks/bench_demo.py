@@ -14,7 +14,8 @@ def demo_seconds(cores: int) -> float:
         checkout = Checkout(Path(name), drawn=False)
 
         def demo() -> None:
-            checkout.python("-m", "microtome.demo", "--folder", "demo")
+            drawn = checkout.python("-m", "microtome.demo", "--folder", "demo")
+            assert drawn.returncode == 0, drawn.stderr
             checkout.snakemake("all", "--cores", str(cores), overlays=("config/demo.yaml",))
 
         return seconds(demo)
