@@ -136,7 +136,7 @@ def test_the_table_averages_replicas_and_then_splits(tmp_path: Path) -> None:
         "Brier score",
     ]
     assert len(shown) == 6, "a run with its last checkpoint, and the note"
-    assert shown[-1] == MONTE_CARLO
+    assert shown[-1] == f"Decisions: mean (sd) [95 % bootstrap interval] over splits. {MONTE_CARLO}"
     assert f"{row['mean']:.3f} ({row['sd']:.3f}) [{row['low']:.3f}, {row['high']:.3f}]" in shown[2]
     assert_tex((tmp_path / "decisions.tex").read_text())
 

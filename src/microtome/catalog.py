@@ -138,7 +138,8 @@ def _retry(failed: pd.DataFrame, configfile: Sequence[Path]) -> str:
         "The slides that failed are named in `failures.csv`. "
         "To try them, and them alone, once more (finished slides are kept), with the profile of this run for PROFILE "
         "(`slurm` or `profiles/local`, say):\n\n"
-        f"```\nsnakemake --profile PROFILE{overlays} --forcerun {targets} -- results/catalog/summary.md\n```"
+        f"```\nsnakemake --profile PROFILE{overlays} --forcerun {targets} -- results/catalog/summary.md\n```\n\n"
+        "The next run of all then makes the features of those that tasks name, and trains the aggregators of these tasks again."
     )
 
 

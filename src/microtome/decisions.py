@@ -125,7 +125,7 @@ def decisions(predictions: list[Path], folder: Path, settings: FiguresSettings) 
     """Write the table of every task and encoder as CSV, of last checkpoints as Markdown, LaTeX and HTML."""
     table = decision_table(predictions, settings)
     title = "Decisions: mean (sd) [95 % bootstrap interval] over splits"
-    write_table(folder / "decisions", title, table, decision_overview(table), note=MONTE_CARLO)
+    write_table(folder / "decisions", title, table, decision_overview(table), note=f"{title}. {MONTE_CARLO}")
 
 
 if __name__ == "__main__":

@@ -107,13 +107,8 @@ def tables(
     tasks = {path.stem: pd.read_csv(path, dtype={"slide": str, "patient": str}) for path in splits}
     write_table(folder / "tasks", "The tasks", task_table(slides, tasks, settings))
     aucs = auc_table(read_runs(runs), settings)
-    write_table(
-        folder / "auc",
-        "Validation AUC after the last epoch: mean (sd) [95 % bootstrap interval] over splits",
-        aucs,
-        auc_overview(aucs),
-        note=MONTE_CARLO,
-    )
+    title = "Validation AUC after the last epoch: mean (sd) [95 % bootstrap interval] over splits"
+    write_table(folder / "auc", title, aucs, auc_overview(aucs), note=f"{title}. {MONTE_CARLO}")
     pairs = pairwise(aucs_on_the_same_slides(predictions), {task: val_over_train(table) for task, table in tasks.items()})
     shown = differences_overview(pairs, settings.labels)
     write_table(folder / "differences", "Differences of validation AUC, pair by pair", pairs, shown, note=MONTE_CARLO)
