@@ -24,7 +24,7 @@ from microtome.command_line import run
 from microtome.encoders import PRECISIONS, TileEncoder, load_encoder, weights_digest
 from microtome.feature_store import stored_dim, write_features
 from microtome.ledger import read_sidecar, source_of
-from microtome.outdated import digest_of, write_noted
+from microtome.outdated import digest_of, digests_in, write_noted
 from microtome.progress import progress_bar
 from microtome.replaced import is_replaced, source_now, why
 from microtome.settings import EncoderSettings
@@ -169,7 +169,7 @@ def features(
     if usable.any():
         outcome = _write_missing(rows[usable], tiles, folder, load_encoder(settings, weights), settings, batch, workers)
     _sweep(folder, {slide for slide, dim in outcome.items() if isinstance(dim, int)})
-    digests = rows.get("rows_digest", pd.Series(None, rows.index, dtype="str"))  # imported coordinates have none
+    digests = digests_in(rows)
     with atomic_path(table) as part:
         write_noted(part, _table(rows, outcome, folder).assign(rows_digest=digests), digest_of(rows["slide"], digests))
 

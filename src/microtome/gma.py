@@ -17,7 +17,7 @@ from microtome.command_line import run
 from microtome.errors import UserError
 from microtome.gma_attention import MeanAttention
 from microtome.gma_training import Epoch, Split, train_all
-from microtome.outdated import digest_of, write_noted
+from microtome.outdated import digest_of, digests_in, write_noted
 from microtome.settings import GmaSettings
 from microtome.splits import SPLIT, TRAIN, VAL, number_of
 
@@ -70,7 +70,9 @@ def gma(
         attention: slide, tile, attention, runs (see `MeanAttention`). excluded: slide, reason, of the slides left out.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bags, without = read_bags(features, pd.read_csv(splits, dtype={"slide": str}), device)
+    task = pd.read_csv(splits, dtype={"slide": str})
+    bags, without = read_bags(features, task, device)
+    made_from = _tiles_digest(features, task)
     _say_excluded(without, len(bags.slides))
     todo = read_splits(splits, bags)
     epochs, last, looked = [], [], MeanAttention(bags.slides, bags.first)
@@ -85,15 +87,15 @@ def gma(
     write_text(runs, pd.concat(epochs)[columns].to_csv(index=False))
     write_text(excluded, without.to_csv(index=False))
     with atomic_path(predictions) as part:
-        write_noted(part, pd.concat(last, ignore_index=True), _tiles_digest(features, pd.read_csv(splits, dtype={"slide": str})["slide"]))
+        write_noted(part, pd.concat(last, ignore_index=True), made_from)
     looked.write(attention)
 
 
-def _tiles_digest(features: list[Path], slides: "pd.Series[str]") -> str:
-    """Of the task's slides; features of other tools have no digests of their tiles."""
+def _tiles_digest(features: list[Path], task: pd.DataFrame) -> str:
+    """Of the tiles of the task's slides, as their features carry it on."""
     made = pd.concat([pd.read_parquet(table) for table in features], ignore_index=True)
-    mine = made[made["slide"].isin(slides)]
-    return digest_of(mine["slide"], mine.get("rows_digest", pd.Series(None, mine.index, dtype="str")))
+    mine = made[made["slide"].isin(task["slide"])]
+    return digest_of(mine["slide"], digests_in(mine))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,11 @@ def digest_of(slides: Iterable[str], digests: Iterable[object]) -> str:
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
 
 
+def digests_in(table: pd.DataFrame) -> "pd.Series[str]":
+    """The digest of each row's tiles; none where coordinates or features are of other tools, which know of no digests."""
+    return table.get("rows_digest", pd.Series(None, table.index, dtype="str"))
+
+
 def write_noted(part: Path, table: pd.DataFrame, digest: str) -> None:
     """Write a table as parquet, with the digest of the tiles it was made from."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
@@ -82,8 +87,6 @@ class Outdated:
         try:
             table = pq.read_table(self.results / "catalog" / "slides.parquet", columns=["slide", "rows_digest"]).to_pandas()
         except (OSError, pa.ArrowInvalid):
-            return None
-        if "rows_digest" not in table:
             return None
         mine = set().union(*self._of_task.values())
         table = table[table["slide"].isin(mine)]
