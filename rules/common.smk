@@ -1,6 +1,6 @@
 # What the rules share: CONFIG, validated, and JOBS, which knows the shards, encoders and tasks. No rule stands here.
 # A value that changes no bytes (workers, a failure limit, a batch size) stands in the command as an f-string: params would rerun for it.
-# The slide table is read once, when this is parsed, and by the main process two columns of the catalog: nothing else here grows with the slides.
+# The slide table is read once, when this is parsed: nothing else here grows with the slides.
 
 import os
 import shlex
@@ -85,7 +85,7 @@ def previous_state(wildcards):
 DEVICE = int(shutil.which("nvidia-smi") is not None)
 
 # Only the main process decides what runs. Tiles at imported coordinates have no digests.
-OUTDATED = Outdated(JOBS.tasks, Path("results") if workflow.is_main_process and not CONFIG.features.coords else None)
+OUTDATED = Outdated(Path("results") if workflow.is_main_process and not CONFIG.features.coords else None)
 TASK_TABLES = " ".join(str(task.table) for task in CONFIG.tasks.values())
 TISSUE = JOBS.tissue_settings().json_text()
 TILES = JOBS.tiles_settings().json_text()

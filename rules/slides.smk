@@ -2,13 +2,15 @@
 # in:  the slide table, the slides
 # out: results/cohort, results/tissue, results/tiles, results/catalog
 
+NAMED = "results/catalog/named.csv"  # kept from run to run, so no output, which Snakemake removes when a job fails
+
 
 rule cohort:
     "Which slides are used, in which shard each lives, how many fell out and why."
     input:
         slides_table=CONFIG.slides,
         patients=CONFIG.cohort.exclude_patients or [],
-        code=code("cohort"),
+        code=code("cohort", "ever_named"),
     output:
         slides="results/cohort/slides.parquet",
         excluded="results/cohort/excluded.csv",
@@ -21,12 +23,14 @@ rule cohort:
         "../envs/microtome.yaml"
     params:
         settings=JOBS.cohort_settings().json_text(),
+        named=NAMED,
     shell:
         "python -m microtome.cohort"
         " --slides-table {input.slides_table}"
         " --slides {output.slides}"
         " --excluded {output.excluded}"
         " --attrition {output.attrition}"
+        " --named {params.named}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"
 
@@ -107,11 +111,12 @@ rule catalog:
         excluded="results/cohort/excluded.csv",
         tissue=expand("results/tissue/{shard}.parquet", shard=JOBS.shards),
         tiles=expand("results/tiles/{shard}.parquet", shard=JOBS.shards),
-        code=code("catalog", "ever_named"),
+        code=code("catalog", "ever_named", "outdated"),
     output:
         catalog="results/catalog/slides.parquet",
         failures="results/catalog/failures.csv",
         summary="results/catalog/summary.md",
+        outdated="results/catalog/outdated.csv",
     log:
         "logs/catalog/catalog.log",
     benchmark:
@@ -119,7 +124,8 @@ rule catalog:
     conda:
         "../envs/microtome.yaml"
     params:
-        named="results/catalog/named.csv",  # kept from run to run, so no output, which Snakemake removes when a job fails
+        results=lambda wildcards, output: os.path.dirname(os.path.dirname(output.catalog)),
+        named=NAMED,
     shell:
         "python -m microtome.catalog"
         " --slides-table {input.slides_table}"
@@ -131,6 +137,8 @@ rule catalog:
         " --catalog {output.catalog}"
         " --failures {output.failures}"
         " --summary {output.summary}"
+        " --outdated {output.outdated}"
+        " --results {params.results}"
         " --named {params.named}"
         f" {OVERLAYS}"
         " > {log} 2>&1"

@@ -23,7 +23,8 @@ def catalogued(folder: Path, lines: list[str], shards: int = 3, **changes: Any) 
     table, results = folder / "slides.csv", folder / "results"
     table.write_text("\n".join(["slide,path,patient,organ,stain", *lines]) + "\n")
     used, excluded, attrition = (results / "cohort" / name for name in ("slides.parquet", "excluded.csv", "attrition.csv"))
-    cohort(table, used, excluded, attrition, CohortSettings(cohort=changed_config(cohort={"shards": shards}).cohort))
+    named = results / "catalog" / "named.csv"
+    cohort(table, used, excluded, attrition, named, CohortSettings(cohort=changed_config(cohort={"shards": shards}).cohort))
     found, made = results / "tissue", results / "tiles"
     for shard in map(str, range(shards)):
         own = {"slides": used, "shard": shard, "max_failed_fraction": 1.0, "workers": 1}
@@ -37,8 +38,8 @@ def catalogued(folder: Path, lines: list[str], shards: int = 3, **changes: Any) 
             **own,
         )
     shard_tables = [[stage / f"{shard}.parquet" for shard in range(shards)] for stage in (found, made)]
-    written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md", "named.csv")]
-    catalog(table, used, attrition, excluded, *shard_tables, *written)
+    written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md", "outdated.csv")]
+    catalog(table, used, attrition, excluded, *shard_tables, *written, results, named)
     return pd.read_parquet(written[0]), pd.read_csv(written[1]), written[2].read_text()
 
 

@@ -68,8 +68,10 @@ def test_what_falls_out_is_counted(tmp_path: Path) -> None:
         tmp_path / "slides.parquet",
         tmp_path / "excluded.csv",
         tmp_path / "attrition.csv",
+        tmp_path / "named.csv",
         CohortSettings(cohort=settings),
     )
+    assert pd.read_csv(tmp_path / "named.csv")["slide"].tolist() == ["a", "b", "c", "d"], "those that are left out, too"
     assert list(pd.read_parquet(tmp_path / "slides.parquet")["slide"]) == ["a", "c"]
     assert pd.read_csv(tmp_path / "excluded.csv").to_dict("list") == {
         "slide": ["b", "d"],
@@ -93,6 +95,7 @@ def test_nothing_left(tmp_path: Path) -> None:
             tmp_path / "s",
             tmp_path / "e",
             tmp_path / "a",
+            tmp_path / "n",
             CohortSettings(cohort=SETTINGS),
         )
 

@@ -5,15 +5,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from microtome.outdated import Outdated, digest_of, noted, write_noted
+from microtome.outdated import COLUMNS, Outdated, digest_of, find_outdated, noted, write_noted
 
-TASKS = {"one": pd.DataFrame({"slide": ["a", "b"], "shard": ["0", "1"]}), "two": pd.DataFrame({"slide": ["b", "c"], "shard": ["1", "1"]})}
+TASKS = {"one": ["a", "b"], "two": ["b", "c"]}
 
 
 def catalog(folder: Path, **digests: str | None) -> None:
+    """What the rule `catalog` does once it knows the digest of each slide's tiles."""
     (folder / "catalog").mkdir(exist_ok=True)
     table = pd.DataFrame({"slide": list(digests), "rows_digest": list(digests.values())})
-    table.to_parquet(folder / "catalog" / "slides.parquet", index=False)
+    find_outdated(folder, table).to_csv(folder / "catalog" / "outdated.csv", index=False)
 
 
 def write(path: Path, **digests: str | None) -> None:
@@ -24,16 +25,19 @@ def write(path: Path, **digests: str | None) -> None:
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """Of slides a, b (with tiles), c (failed), and x of no task."""
-    catalog(tmp_path, a="A", b="B", c=None, x="X")
     write(tmp_path / "features/enc/0.parquet", a="A")
     write(tmp_path / "features/enc/1.parquet", c=None, b="B")
     write(tmp_path / "gma/one/enc/predictions.parquet", a="A", b="B")
     write(tmp_path / "gma/two/enc/predictions.parquet", b="B", c=None)
+    (tmp_path / "splits").mkdir()
+    for task, slides in TASKS.items():
+        pd.DataFrame({"slide": slides, "mccv1": "train"}).to_csv(tmp_path / f"splits/{task}.csv", index=False)
+    catalog(tmp_path, a="A", b="B", c=None, x="X")
     return tmp_path
 
 
 def told(results: Path) -> list[str]:
-    outdated = Outdated(TASKS, results)
+    outdated = Outdated(results)
     shards = [f"features {shard}" for shard in "01" if outdated.features("enc", shard)]
     return [*shards, *(f"gma {task}" for task in TASKS if outdated.gma(task, "enc"))]
 
@@ -60,15 +64,29 @@ def test_a_slide_that_was_mended_or_is_broken_now(results: Path) -> None:
 
 def test_where_nothing_can_be_compared_nothing_is_told(results: Path, tmp_path: Path) -> None:
     catalog(results, a="another", b="another", c=None)
-    assert not Outdated(TASKS, None).features("enc", "0"), "imported coordinates"
+    assert Outdated(results).features("enc", "0")
+    assert not Outdated(None).features("enc", "0"), "imported coordinates"
     pd.DataFrame({"slide": ["a"]}).to_parquet(results / "features/enc/0.parquet")
     (results / "features/enc/1.parquet").write_bytes(b"")
     (results / "gma/one/enc/predictions.parquet").unlink()
     assert told(results) == ["gma two"], "made before digests were noted, empty, or not there"
-    pd.DataFrame({"slide": ["a"]}).to_parquet(results / "catalog/slides.parquet")
+    catalog(results, a="another", b="another", c=None)
+    assert told(results) == ["gma two"], "made before digests were noted, empty, or not there"
+    (results / "catalog/outdated.csv").unlink()
     assert told(results) == []
-    (results / "catalog/slides.parquet").unlink()
+
+
+def test_what_was_made_anew_for_other_slides_is_not_told_again(results: Path) -> None:
+    catalog(results, a="another", b="B", c=None)
+    pd.DataFrame({"slide": ["a", "n"]}).to_csv(results / "splits/one.csv", index=False)
+    write(results / "features/enc/0.parquet", a="another", n="N")
+    write(results / "gma/one/enc/predictions.parquet", a="another", n="N")
     assert told(results) == []
+    (results / "splits/two.csv").unlink()
+    catalog(results, a="another", b="B", c=None, n="N")
+    listed = pd.read_csv(results / "catalog/outdated.csv")
+    assert listed.columns.tolist() == COLUMNS
+    assert listed["file"].tolist() == ["gma/two/enc/predictions.parquet"], "whose task is gone: no job asks for it"
 
 
 def test_a_note_leaves_the_table_as_it_is(tmp_path: Path) -> None:

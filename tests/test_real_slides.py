@@ -43,12 +43,13 @@ def run(tmp_path: Path) -> Run:
         table.write_text("\n".join(["slide,path,patient,organ,mpp", *rows]) + "\n")
         jobs = Jobs(one_shard(table, tile_px, mpp, max_mpp))
         used, excluded, attrition = (results / "cohort" / name for name in ("slides.parquet", "excluded.csv", "attrition.csv"))
-        cohort(table, used, excluded, attrition, jobs.cohort_settings())
+        named = results / "catalog" / "named.csv"
+        cohort(table, used, excluded, attrition, named, jobs.cohort_settings())
         found, made = results / "tissue", results / "tiles"
         tissue(used, "0", found / "0", found / "0.parquet", 1.0, jobs.tissue_settings(), 1)
         tiles(used, "0", found / "0.parquet", found / "0", made / "0", made / "0.arrow", made / "0.parquet", 1.0, jobs.tiles_settings(), 1)
-        written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md", "named.csv")]
-        catalog(table, used, attrition, excluded, [found / "0.parquet"], [made / "0.parquet"], *written)
+        written = [results / "catalog" / name for name in ("slides.parquet", "failures.csv", "summary.md", "outdated.csv")]
+        catalog(table, used, attrition, excluded, [found / "0.parquet"], [made / "0.parquet"], *written, results, named)
         return pd.read_parquet(written[0]).set_index("slide")
 
     return catalog_of
@@ -136,7 +137,7 @@ def test_too_many_missing_slides_stop_the_job_after_all_were_tried(tmp_path: Pat
     table.write_text("slide,path,patient,organ,mpp\n" + rows)
     jobs = Jobs(one_shard(table, 256, 0.5, 20.0))
     used = tmp_path / "slides.parquet"
-    cohort(table, used, tmp_path / "excluded.csv", tmp_path / "attrition.csv", jobs.cohort_settings())
+    cohort(table, used, tmp_path / "excluded.csv", tmp_path / "attrition.csv", tmp_path / "named.csv", jobs.cohort_settings())
     with pytest.raises(UserError) as error:
         tissue(used, "0", tmp_path / "0", tmp_path / "0.parquet", 0.05, jobs.tissue_settings(), 1)
     assert "3 of 3 slides failed" in str(error.value)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from microtome.tile_index import INDEX_SCHEMA, TILE_SCHEMA, TileRows, read_rows, write_index, write_places
+from microtome.tile_index import INDEX_SCHEMA, READ_AS, TILE_SCHEMA, TileRows, read_as, read_rows, write_index, write_places
 
 ROW = (120_000, 7, 2**40, 2**31 - 1, 0.5, 200.0, 20.0, 1.5)  # far into a large tar
 
@@ -38,13 +38,19 @@ def test_a_value_that_does_not_fit_is_no_row(tmp_path: Path) -> None:
 
 def test_an_index_joins_slides_under_their_rows_of_the_table(tmp_path: Path) -> None:
     files = [written(tmp_path / f"{tiles}.arrow", tiles) for tiles in (2, 0, 3)]
-    write_index(tmp_path / "index.arrow", list(zip((0, 4, 7), files, strict=True)))
+    table = [{**dict.fromkeys(READ_AS, 0.5), "slide": f"s{number}", "tiles": 9} for number in (0, 4, 7)]
+    write_index(tmp_path / "index.arrow", list(zip((0, 4, 7), table, files, strict=True)))
     found = read_rows(tmp_path / "index.arrow")
     assert found.schema.equals(INDEX_SCHEMA)
     assert found["slide_row"].to_pylist() == [0, 0, 7, 7, 7]
     assert found["x_px0"].to_pylist() == [120_000, 120_001, 120_000, 120_001, 120_002]
     assert found.drop_columns("slide_row").slice(2).equals(read_rows(files[2]))
     assert pa.ipc.open_file(str(tmp_path / "index.arrow")).num_record_batches == 1
+    assert [(row["slide_row"], row["slide"], row["mpp_requested"]) for row in read_as(tmp_path / "index.arrow")] == [
+        (0, "s0", 0.5),
+        (4, "s4", 0.5),
+        (7, "s7", 0.5),
+    ]
     write_index(tmp_path / "none.arrow", [])
     assert read_rows(tmp_path / "none.arrow").equals(INDEX_SCHEMA.empty_table())
 
@@ -57,6 +63,7 @@ def test_places_without_tiles(tmp_path: Path) -> None:
     table = found.to_pandas()
     assert table[["slide_row", "x_px0", "y_px0"]].to_numpy().tolist() == [[0, 5, 6], [0, 7, 8], [2, 9, 10]]
     assert (table.drop(columns=["slide_row", "x_px0", "y_px0"]) == 0).all(axis=None)
+    assert read_as(tmp_path / "index.arrow") == []
     write_places(tmp_path / "none.arrow", [])
     assert read_rows(tmp_path / "none.arrow").equals(INDEX_SCHEMA.empty_table())
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from microtome.errors import UserError
 from microtome.settings import TilesSettings
-from microtome.tile_index import INDEX_SCHEMA, read_rows
+from microtome.tile_index import INDEX_SCHEMA, READ_AS, read_as, read_rows
 from microtome.tiles import SCHEMA, tiles
 from microtome.tissue import tissue
 from tests.drawn_slides import tissue_like, write_slide, write_sparse_slide
@@ -115,6 +115,7 @@ def test_requested_and_effective_resolution_and_shift_are_stated(tmp_path: Path)
     assert found["tile_px0"] == pytest.approx(316.049, abs=1e-3)
     assert 0 < found["shift_px0"] <= 2  # decoded at 1/2
     assert (found["reader"], found["level_downsample"]) == ("jpeg", 1)
+    assert read_as(tmp_path / "tiles" / "0.arrow") == [{"slide_row": 0, "slide": "a", **found[READ_AS[1:]].to_dict()}]
     assert {pixels_of(tmp_path, "a", row).shape for row in index_of(tmp_path).itertuples()} == {(128, 128, 3)}
 
 
@@ -199,7 +200,7 @@ def test_only_what_changed_is_made_again_and_the_same_bytes_come_out(tmp_path: P
     made = {path: path.stat().st_mtime_ns for path in (first / "tiles" / "0").iterdir()}
     write_slide(tmp_path / "b.tiff", tissue_like(900, 700, seed=9))
     run(first, slides)
-    assert {path.name for path, time in made.items() if path.stat().st_mtime_ns != time} == {"b.tar", "b.arrow", "b.json"}
+    assert {path.name for path, time in made.items() if path.stat().st_mtime_ns != time} == {"b.tar", "b.arrow", "b.json", "_slides.json"}
     sidecar = json.loads((first / "tiles" / "0" / "b.json").read_text())
     assert sidecar["inputs"]["source"]["size_b"] == (tmp_path / "b.tiff").stat().st_size
 

@@ -137,7 +137,13 @@ def test_what_left_the_shard_and_what_was_half_written_is_swept(tmp_path: Path) 
     run(tmp_path, {"a": {"path": path}, "b.old": {"path": path}})
     (tmp_path / "0" / ".a.jpg.123.part").write_bytes(b"half")
     run(tmp_path, {"a": {"path": path}})
-    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["_contact_sheet.jpg", "a.geojson", "a.jpg", "a.json"]
+    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == [
+        "_contact_sheet.jpg",
+        "_slides.json",
+        "a.geojson",
+        "a.jpg",
+        "a.json",
+    ]
 
 
 def test_an_empty_shard_is_an_empty_table(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from microtome.atomic import atomic_path, write_text
 from microtome.cohort import COLUMNS, read_slides
 from microtome.command_line import run
 from microtome.ever_named import ever_named
+from microtome.outdated import find_outdated
 
 TISSUE_COLUMNS = ["vendor", "width_px0", "height_px0", "mpp_px0", "mpp_source", "tissue_um2"]
 COUNTS = ["tiles", "dropped", "bytes"]
@@ -153,13 +154,15 @@ def catalog(
     catalog: Path,
     failures: Path,
     summary: Path,
+    outdated: Path,
+    results: Path,
     named: Path,
     configfile: list[Path] = [],  # noqa: B006
 ) -> None:
     """Join what became of every slide.
 
-    `named` keeps, from run to run, every slide that a table named. `configfile`: the overlays of the run, for the command
-    that the summary offers.
+    `outdated` lists which of the features and predictions in `results` were made from other tiles. `named` keeps, from run
+    to run, every slide that a table named. `configfile`: the overlays of the run, for the command that the summary offers.
     """
     accounts = account(
         read_slides(slides_table), pd.read_parquet(cohort), pd.read_csv(excluded, dtype=str), _joined(tissue), _joined(tiles)
@@ -168,6 +171,7 @@ def catalog(
     ever = ever_named(accounts, named)
     write_text(summary, summarise(accounts, pd.read_csv(attrition), configfile, int((~ever["in_table"]).sum())))
     write_text(named, ever.to_csv(index=False))
+    write_text(outdated, find_outdated(results, accounts).to_csv(index=False))
     with atomic_path(catalog) as part:
         accounts.to_parquet(part, index=False)
 

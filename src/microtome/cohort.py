@@ -15,6 +15,7 @@ from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
 from microtome.config import Cohort
 from microtome.errors import UserError
+from microtome.ever_named import names_noted
 from microtome.settings import CohortSettings
 
 REQUIRED = ["slide", "path", "patient", "organ"]
@@ -110,12 +111,17 @@ def digests(slides: pd.DataFrame, columns: Iterable[str]) -> dict[str, str]:
     return {str(shard): hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16] for shard, rows in lines.groupby(slides["shard"])}
 
 
-def cohort(slides_table: Path, slides: Path, excluded: Path, attrition: Path, settings: CohortSettings) -> None:
-    """Write the slides that are used (parquet), those that are not, and how many fell out at each step."""
-    used, out, steps = select(read_slides(slides_table), settings.cohort)
+def cohort(slides_table: Path, slides: Path, excluded: Path, attrition: Path, named: Path, settings: CohortSettings) -> None:
+    """Write the slides that are used (parquet), those that are not, and how many fell out at each step.
+
+    `named` keeps, from run to run, every slide that a table named, whether or not the run comes as far as the catalog.
+    """
+    table = read_slides(slides_table)
+    used, out, steps = select(table, settings.cohort)
     if used.empty:
         raise UserError(f"{slides_table}: no slide is left after the stain and patient filters: {steps.to_dict('records')}.")
     write_text(excluded, out.to_csv(index=False))
+    write_text(named, names_noted(table, named).to_csv(index=False))
     write_text(attrition, steps.to_csv(index=False))
     with atomic_path(slides) as part:
         used.to_parquet(part, index=False)

@@ -1,7 +1,7 @@
 """A stage over many slides: every slide is attempted, none is done twice, and none vanishes without a reason.
 
 Each slide has a sidecar `<slide>.json` beside its files, written last: what it was made from (`inputs`: settings, size and modification
-time of the source) and its row of the shard's table. A slide whose sidecar matches is not made again, unless it failed.
+time of the source) and its row of the shard's table. A slide whose sidecar matches is not made again; one that failed is, with `again`.
 """
 
 import errno
@@ -74,25 +74,25 @@ def read_sidecar(path: Path) -> tuple[Row, Row] | None:
         return None
 
 
-def sidecar_row(job: SlideJob) -> Row | None:
-    """The row of a slide that is finished and up to date, or None."""
+def sidecar_row(job: SlideJob, again: bool = True) -> Row | None:
+    """The row of a slide that is finished and up to date, or None; also None, with `again`, of one that failed."""
     noted = read_sidecar(job.folder / f"{job.slide}.json")
     if noted is None:
         return None
     inputs, row = noted
     suffixes = job.suffixes if row["status"] == "ok" else ()
     there = all((job.folder / f"{job.slide}{suffix}").is_file() for suffix in suffixes)
-    return row if inputs == job.inputs and row["status"] != "failed" and there else None
+    return row if inputs == job.inputs and there and not (again and row["status"] == "failed") else None
 
 
-def attempt(job: SlideJob) -> Row:
-    """The slide's row, made now unless it is up to date; whatever breaks the slide becomes the reason in a failed row.
+def attempt(job: SlideJob, again: bool = True) -> Row:
+    """The slide's row, made now unless `sidecar_row` has it; whatever breaks the slide becomes the reason in a failed row.
 
     Raises:
         UserError: there is no room to write to, which is no fault of the slide.
     """
     with room_needed(job.folder):
-        return sidecar_row(job) or record(job, _made(job))
+        return sidecar_row(job, again) or record(job, _made(job))
 
 
 def _made(job: SlideJob) -> Row:
@@ -135,39 +135,42 @@ def record(job: SlideJob, row: Row) -> Row:
     return row
 
 
-def attempt_all(jobs: Sequence[SlideJob], folder: Path, workers: int, what: str) -> list[Row]:
-    """The rows of all slides, in the order of `jobs`, made by `workers` processes; what other slides left in `folder` is swept away."""
+def attempt_all(jobs: Sequence[SlideJob], folder: Path, workers: int, what: str, again: bool = True) -> list[Row]:
+    """The rows of all slides, in the order of `jobs`, made by `workers` processes; what other slides left in `folder` is swept away.
+
+    Without `again`, slides that failed and whose inputs are what they were stay failed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     sweep_parts(folder)
     for path in folder.iterdir():
         if path.stem not in {job.slide for job in jobs} and not path.name.startswith("_"):
             path.unlink()
-    rows = dict(progress(_in_processes(jobs, workers), len(jobs), what, "slide"))
+    rows = dict(progress(_in_processes(jobs, workers, again), len(jobs), what, "slide"))
     return [rows[job.slide] for job in jobs]
 
 
-def _in_processes(jobs: Sequence[SlideJob], workers: int) -> Iterator[tuple[str, Row]]:
+def _in_processes(jobs: Sequence[SlideJob], workers: int, again: bool) -> Iterator[tuple[str, Row]]:
     """Slides and their rows as they come. Slides that were under way when a process died are tried again, each in a process of its own."""
     left = {job.slide: job for job in jobs}
     try:
-        for slide, row in _pool(jobs, workers):
+        for slide, row in _pool(jobs, workers, again):
             yield slide, row
             del left[slide]
     except BrokenProcessPool:
         for job in left.values():
             try:
-                yield from _pool([job], 1)
+                yield from _pool([job], 1, again)
             except BrokenProcessPool:
                 yield job.slide, record(job, failed(job, "the process that read it died: a damaged file, or no memory left"))
 
 
-def _pool(jobs: Sequence[SlideJob], workers: int) -> Iterator[tuple[str, Row]]:
+def _pool(jobs: Sequence[SlideJob], workers: int, again: bool) -> Iterator[tuple[str, Row]]:
     if not jobs:
         return
     context = get_context("forkserver")  # a plain fork of a process in which Arrow has started threads can hang for ever
     context.set_forkserver_preload(WORKERS_IMPORT)
     with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker) as pool:
-        futures: dict[Future[Row], str] = {pool.submit(attempt, job): job.slide for job in jobs}
+        futures: dict[Future[Row], str] = {pool.submit(attempt, job, again): job.slide for job in jobs}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()

@@ -1,11 +1,12 @@
 """Results made from other tiles than the catalog has by now: features and aggregators follow slides that were mended or replaced.
 
-The catalog has a digest of each slide's tiles. What is made from some slides carries a digest of those in its parquet metadata. Snakemake
-cannot tell by times alone: shards are shared, and a new slide must not make the features of others anew.
+The catalog has a digest of each slide's tiles. What is made from some slides carries a digest of those in its parquet metadata. The rule
+`catalog` compares them and lists what is outdated; the Snakefile reads that list, which is short. Snakemake cannot tell by times alone:
+shards are shared, and a new slide must not make the features of others anew.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 NOTE = b"tiles_digest"
+COLUMNS = ["file", "made_from"]
+PREDICTIONS = "predictions.parquet"
+MADE_FROM_TILES = ["features/*/*.parquet", f"gma/*/*/{PREDICTIONS}"]
 
 
 def digest_of(slides: Iterable[str], digests: Iterable[object]) -> str:
@@ -42,52 +46,47 @@ def noted(path: Path) -> str | None:
     return None if note is None else note.decode()
 
 
+def find_outdated(results: Path, catalog: pd.DataFrame) -> pd.DataFrame:
+    """The `file` (below `results`) of features and of predictions made from other tiles than `catalog` has, and the digest it carries."""
+    now = dict(zip(catalog["slide"], catalog["rows_digest"], strict=True))
+    found = [(path, noted(path)) for pattern in MADE_FROM_TILES for path in sorted(results.glob(pattern))]
+    differ = [(path, made) for path, made in found if made is not None and made != _digest_now(_slides_of(path, results), now)]
+    return pd.DataFrame([(path.relative_to(results).as_posix(), made) for path, made in differ], columns=COLUMNS)
+
+
+def _slides_of(path: Path, results: Path) -> list[str]:
+    """The slides of a feature shard, or of the task of predictions; none where the task has no splits any more."""
+    if path.name != PREDICTIONS:
+        return list(pq.read_table(path, columns=["slide"])["slide"].to_pylist())
+    splits = results / "splits" / f"{path.parent.parent.name}.csv"
+    return pd.read_csv(splits, usecols=["slide"], dtype=str)["slide"].tolist() if splits.is_file() else []
+
+
+def _digest_now(slides: list[str], now: dict[str, object]) -> str:
+    return digest_of(slides, [now.get(slide) for slide in slides])
+
+
 class Outdated:
-    """Compares what results carry with the catalog of the last run.
+    """What the last catalog listed as outdated and was not made anew since.
 
     Args:
-        tasks: of each task the slides, with their feature shard: slide, shard.
         results: the folder of results; None where nothing is to be compared, for tiles are not ours.
     """
 
-    def __init__(self, tasks: Mapping[str, pd.DataFrame], results: Path | None) -> None:
-        self.tasks, self.results = tasks, results
-        self._known: dict[str, bool] = {}
+    def __init__(self, results: Path | None) -> None:
+        self._results = results
 
     def features(self, encoder: str, shard: str) -> bool:
         """Whether the features of a shard's slides were made from other tiles."""
-        return self._differs(f"features/{encoder}/{shard}.parquet", self._of_shard.get(shard, set()))
+        return f"features/{encoder}/{shard}.parquet" in self._files
 
     def gma(self, task: str, encoder: str) -> bool:
         """Whether a task's aggregators were trained on features of other tiles."""
-        return self._differs(f"gma/{task}/{encoder}/predictions.parquet", self._of_task[task])
-
-    def _differs(self, name: str, slides: set[str]) -> bool:
-        if self.results is None or self._now is None:
-            return False
-        if name not in self._known:
-            now = {slide: self._now[slide] for slide in slides if slide in self._now}
-            made_from = noted(self.results / name)
-            self._known[name] = made_from is not None and made_from != digest_of(now.keys(), now.values())
-        return self._known[name]
+        return f"gma/{task}/{encoder}/{PREDICTIONS}" in self._files
 
     @cached_property
-    def _of_task(self) -> dict[str, set[str]]:
-        return {task: set(rows["slide"]) for task, rows in self.tasks.items()}
-
-    @cached_property
-    def _of_shard(self) -> dict[str, set[str]]:
-        rows = pd.concat([*self.tasks.values(), pd.DataFrame(columns=["slide", "shard"])])
-        return {str(shard): set(of_shard["slide"]) for shard, of_shard in rows.groupby("shard")}
-
-    @cached_property
-    def _now(self) -> dict[str, object] | None:
-        """The digest of each task slide's tiles; None where the catalog is not there, or has none."""
-        assert self.results is not None
-        try:
-            table = pq.read_table(self.results / "catalog" / "slides.parquet", columns=["slide", "rows_digest"]).to_pandas()
-        except (OSError, pa.ArrowInvalid):
-            return None
-        mine = set().union(*self._of_task.values())
-        table = table[table["slide"].isin(mine)]
-        return dict(zip(table["slide"], table["rows_digest"], strict=True))
+    def _files(self) -> set[str]:
+        if self._results is None or not (listed := self._results / "catalog" / "outdated.csv").is_file():
+            return set()
+        rows = pd.read_csv(listed, dtype=str)
+        return {file for file, made_from in rows[COLUMNS].to_numpy().tolist() if noted(self._results / file) == made_from}

@@ -1,11 +1,14 @@
 """Tile rows: one Arrow file a slide while its shard is made, then one a shard, uncompressed, so that readers map it.
 
-Places are level-0 pixels of a tile's top left corner; `offset_b` is that of the JPEG's first byte in the slide's tar.
+Places are level-0 pixels of a tile's top left corner; `offset_b` is that of the JPEG's first byte in the slide's tar. The index says in
+its schema's metadata, under `slides`, as JSON, how each slide's tiles were read: `slide_row` and `READ_AS`.
 """
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +29,8 @@ TILE_SCHEMA = pa.schema(
     ]
 )
 INDEX_SCHEMA = pa.schema([("slide_row", pa.uint32()), *TILE_SCHEMA])  # slide_row: row of the shard's table
+SLIDES = b"slides"
+READ_AS = ["slide", "mpp_requested", "mpp", "level_downsample", "reader", "reader_note"]  # as in the shard's table
 
 
 class TileRows:
@@ -48,10 +53,18 @@ class TileRows:
         _write(path, pa.table(arrays, TILE_SCHEMA))
 
 
-def write_index(path: Path, slides: Sequence[tuple[int, Path]]) -> None:
-    """Join slides' tile rows, given as (row of the slide in the shard's table, its Arrow file), into the shard's index."""
-    tables = [_with_slide(number, read_rows(file)) for number, file in slides]
-    _write(path, pa.concat_tables([INDEX_SCHEMA.empty_table(), *tables]))
+def write_index(path: Path, slides: Sequence[tuple[int, Mapping[str, Any], Path]]) -> None:
+    """Join slides' tile rows into the shard's index; of each slide the number of its row in the shard's table, that row, its Arrow file."""
+    tables = [_with_slide(number, read_rows(file)) for number, _, file in slides]
+    read_as = [{"slide_row": number, **{name: row[name] for name in READ_AS}} for number, row, _ in slides]
+    joined = pa.concat_tables([INDEX_SCHEMA.empty_table(), *tables])
+    _write(path, joined.replace_schema_metadata({SLIDES: json.dumps(read_as)}))
+
+
+def read_as(path: Path) -> list[dict[str, Any]]:
+    """How the slides of an index were read, each with its `slide_row`; none where places are others' (`write_places`)."""
+    found: list[dict[str, Any]] = json.loads((read_rows(path).schema.metadata or {}).get(SLIDES, b"[]"))
+    return found
 
 
 def write_places(path: Path, slides: Sequence[NDArray[np.int64]]) -> None:

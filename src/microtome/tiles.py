@@ -20,6 +20,7 @@ from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, read_sidecar, refuse_failures, room_needed, source_of
 from microtome.masks import rasterise, read_geojson
 from microtome.replaced import is_replaced, why
+from microtome.retries import retries
 from microtome.settings import TilesSettings
 from microtome.slides import SlideError, open_slide
 from microtome.tile_index import TileRows, write_index
@@ -153,13 +154,13 @@ def tiles(
     """Make the tiles of every slide of a shard."""
     found = pd.read_parquet(tissue).merge(slides_of_shard(slides, shard)[["slide", "path", "pretrain"]], on="slide", validate="1:1")
     jobs = [_job(slide, masks, folder, settings) for _, slide in found[found["status"] == "ok"].iterrows()]
-    made = {row["slide"]: row for row in attempt_all(jobs, folder, workers, f"tiles {shard}")}
-    rows = [made.get(slide.slide, {"slide": slide.slide, "status": slide.status, "reason": slide.reason}) for slide in found.itertuples()]
-    refuse_failures(rows, max_failed_fraction, f"tiles {shard}")
-    with_tiles = [(number, row) for number, row in enumerate(rows) if row["status"] == "ok"]
-    with room_needed(index.parent):
-        write_index(index, [(number, folder / f"{row['slide']}.arrow") for number, row in with_tiles])
-    write_table(_with_first_rows(rows), SCHEMA, table)
+    with room_needed(folder), retries(folder, found["slide"]) as again:
+        made = {row["slide"]: row for row in attempt_all(jobs, folder, workers, f"tiles {shard}", again)}
+        rows = [made.get(row.slide, {"slide": row.slide, "status": row.status, "reason": row.reason}) for row in found.itertuples()]
+        refuse_failures(rows, max_failed_fraction, f"tiles {shard}")
+        with_tiles = [(number, row) for number, row in enumerate(rows) if row["status"] == "ok"]
+        write_index(index, [(number, row, folder / f"{row['slide']}.arrow") for number, row in with_tiles])
+        write_table(_with_first_rows(rows), SCHEMA, table)
 
 
 def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSettings) -> SlideJob:

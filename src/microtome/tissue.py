@@ -21,6 +21,7 @@ from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
 from microtome.masks import geojson, rasterise, read_geojson
 from microtome.one_level import open_for_thumbnail
+from microtome.retries import retries
 from microtome.settings import TissueSettings
 from microtome.slides import Rgb8, check_extent, resolution
 from microtome.thumbnails import OVERLAY_PX, contact_sheet, jpeg, overlay, read_thumbnail
@@ -107,8 +108,8 @@ def write_table(rows: list[Row], schema: pa.Schema, table: Path) -> None:
 
 def tissue(slides: Path, shard: str, folder: Path, table: Path, max_failed_fraction: float, settings: TissueSettings, workers: int) -> None:
     """Find the tissue of every slide of a shard."""
-    jobs = []
-    for slide in slides_of_shard(slides, shard).to_dict("records"):
+    jobs, found = [], slides_of_shard(slides, shard)
+    for slide in found.to_dict("records"):
         path, mask_file = Path(slide["path"]), Path(slide["mask"]) if isinstance(slide["mask"], str) else None
         table_mpp = None if pd.isna(slide["mpp"]) else float(slide["mpp"])
         inputs = {
@@ -119,12 +120,13 @@ def tissue(slides: Path, shard: str, folder: Path, table: Path, max_failed_fract
         }
         make = partial(find_tissue, slide["slide"], path, table_mpp, mask_file, folder, settings)
         jobs.append(SlideJob(slide["slide"], folder, inputs, SUFFIXES, make))
-    rows = attempt_all(jobs, folder, workers, f"tissue {shard}")
-    sheet = contact_sheet([(row["slide"], row["reason"], folder / f"{row['slide']}.jpg") for row in rows])
-    with room_needed(folder), atomic_path(folder / "_contact_sheet.jpg") as part:
-        part.write_bytes(sheet)
-    refuse_failures(rows, max_failed_fraction, f"tissue {shard}")
-    write_table(rows, SCHEMA, table)
+    with room_needed(folder), retries(folder, found["slide"]) as again:
+        rows = attempt_all(jobs, folder, workers, f"tissue {shard}", again)
+        sheet = contact_sheet([(row["slide"], row["reason"], folder / f"{row['slide']}.jpg") for row in rows])
+        with atomic_path(folder / "_contact_sheet.jpg") as part:
+            part.write_bytes(sheet)
+        refuse_failures(rows, max_failed_fraction, f"tissue {shard}")
+        write_table(rows, SCHEMA, table)
 
 
 def _content(mask_file: Path | None) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from microtome.checkpoint import load_state
 from microtome.slurm_launch import wait_for
@@ -116,19 +117,24 @@ def finished_alone(folder: Path, prepared: Path) -> None:
 
 
 def out_of_memory(folder: Path, prepared: Path) -> None:
-    """A job that Slurm kills for its memory comes back with more, as the profile says."""
+    """A job that Slurm kills for its memory comes back with more, as the profile says; so does pretraining, a job of its launcher's."""
     trial = Trial(folder, prepared, mem_mb="1200 * attempt")
+    values = yaml.safe_load(trial.profile.read_text())
+    values["set-resources"]["pretrain"] |= {"nodes": 1, "mem_mb": "1200 * attempt"}
+    trial.profile.write_text(yaml.safe_dump(values))
     main = 'if __name__ == "__main__":'
-    trial.patch("tissue.py", main, f'{main}\n    import time\n    ballast = b"x" * (1 << 30)\n    time.sleep(15)')
-    run = trial.snakemake("--", TISSUE)
+    for module in ("tissue.py", "pretrain.py"):
+        trial.patch(module, main, f'{main}\n    import time\n    ballast = b"x" * (1 << 30)\n    time.sleep(15)')
+    run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     assert run.end() == 0, run.said
-    first, second = sorted((job.job for job in trial.queue()), key=int)
-    assert "exceeded memory limit" in (folder / f"logs/slurm/rule_tissue/0/{first}.log").read_text()
-    assert f"SLURM-job '{first}' failed" in run.said
-    assert [slurm("squeue", "--noheader", "--states=all", "--jobs", job, "--format", "%m").strip() for job in (first, second)] == [
-        "1200M",
-        "2400M",
-    ]
+    for what, logs in (("tissue", "rule_tissue/0/{job}.log"), ("pretrain", "rule_pretrain/mae_tiny/1/{job}_*")):
+        first, second = sorted((job.job for job in trial.queue() if what in job.what), key=int)
+        said = "".join(path.read_text(errors="replace") for path in (folder / "logs/slurm").glob(logs.format(job=first)))
+        assert "exceeded memory limit" in said, what
+        assert [slurm("squeue", "--noheader", "--states=all", "--jobs", job, "--format", "%m").strip() for job in (first, second)] == [
+            "1200M",
+            "2400M",
+        ]
     check_tissue(folder, prepared)
 
 

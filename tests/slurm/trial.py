@@ -27,12 +27,12 @@ HELD_SLIDES = """
 
 import pathlib, time
 _attempt, _made_here = attempt, 0
-def _held(job):
+def _held(job, *again):
     global _made_here
     while _made_here >= float(pathlib.Path("allowed").read_text()):
         time.sleep(0.1)
     _made_here += 1
-    return _attempt(job)
+    return _attempt(job, *again)
 attempt = _held
 """
 # Training that was asked to stop goes on, so that it can: after a requeue it is held again.
