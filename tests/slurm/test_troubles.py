@@ -124,7 +124,7 @@ def out_of_memory(folder: Path, prepared: Path) -> None:
     trial.profile.write_text(yaml.safe_dump(values))
     main = 'if __name__ == "__main__":'
     for module in ("tissue.py", "pretrain.py"):
-        trial.patch(module, main, f'{main}\n    import time\n    ballast = b"x" * (1 << 30)\n    time.sleep(15)')
+        trial.patch(module, main, f'{main}\n    import time\n    ballast = b"x" * (1 << 30)\n    time.sleep(15)\n    del ballast')
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     assert run.end() == 0, run.said
     for what, logs in (("tissue", "rule_tissue/0/{job}.log"), ("pretrain", "rule_pretrain/mae_tiny/1/{job}_*")):
