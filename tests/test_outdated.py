@@ -72,6 +72,8 @@ def test_where_nothing_can_be_compared_nothing_is_told(results: Path, tmp_path: 
     assert told(results) == ["gma two"], "made before digests were noted, empty, or not there"
     catalog(results, a="another", b="another", c=None)
     assert told(results) == ["gma two"], "made before digests were noted, empty, or not there"
+    (results / "catalog/outdated.csv").write_text("")
+    assert told(results) == []
     (results / "catalog/outdated.csv").unlink()
     assert told(results) == []
 

@@ -86,7 +86,10 @@ class Outdated:
 
     @cached_property
     def _files(self) -> set[str]:
-        if self._results is None or not (listed := self._results / "catalog" / "outdated.csv").is_file():
+        if self._results is None:
             return set()
-        rows = pd.read_csv(listed, dtype=str)
+        try:
+            rows = pd.read_csv(self._results / "catalog" / "outdated.csv", dtype=str)
+        except (FileNotFoundError, pd.errors.EmptyDataError):
+            return set()
         return {file for file, made_from in rows[COLUMNS].to_numpy().tolist() if noted(self._results / file) == made_from}

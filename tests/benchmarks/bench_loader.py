@@ -1,5 +1,6 @@
 """[loader]: tiles read and decoded a core, beside Pillow's open and decode of loose files; [loader_workers]: a million by two workers,
-beside a DataLoader over loose files; [loader_memory]: how memory grew over these; [schedule_block_*]: what blocks of 8 tiles buy.
+beside a DataLoader over loose files; [loader_memory]: how memory grew over these, beside that of a DataLoader over a list of as
+many paths; [schedule_block_*]: what blocks of 8 tiles buy.
 
 Tiles are drawn: 256 px, JPEG of quality 80, 4:2:0; a row says how many bytes they have on average.
 """
@@ -123,6 +124,28 @@ class LooseFiles(Dataset[torch.Tensor]):
             return torch.from_numpy(np.array(image.convert("RGB")))
 
 
+class Listed(Dataset[int]):
+    """A path a tile, as the obvious data set has them; nothing is read. A worker that looks at one writes to it: it counts references."""
+
+    def __init__(self) -> None:
+        self.paths = [f"/archive/tiles/slide{number % SLIDES:06d}/{number:09d}.jpg" for number in range(MILLION)]
+
+    def __len__(self) -> int:
+        return MILLION
+
+    def __getitem__(self, number: int) -> int:
+        return len(self.paths[number])
+
+
+def plain_growth_mb() -> float:
+    """Memory after a million less that after 1,000: after 100,000 each worker has copied all of the list."""
+    memory_mb, first, last = {}, 1000 // MICRO_BATCH, MILLION // MICRO_BATCH - 1
+    for number, _ in enumerate(DataLoader(Listed(), MICRO_BATCH, shuffle=True, num_workers=2)):
+        if number in (first, last):
+            memory_mb[number] = family_mb()
+    return memory_mb[last] - memory_mb[first]
+
+
 def decode_row(schedule: Path, loose: LooseFiles, size_b: int) -> dict[str, Any]:
     ours = rate(lambda: loaded(schedule), time.process_time)
     plain = rate(lambda: sum(1 for number in range(READ) if len(loose[number])), time.process_time)
@@ -136,19 +159,25 @@ def worker_rows(folder: Path, tiles: npt.NDArray[Any], loose: LooseFiles) -> lis
     start, memory_mb = time.perf_counter(), {}
     for batch in tile_batches(folder / "million.arrow", MICRO_BATCH, 0, 1, 0, MICRO_BATCH, 2):
         if batch.step % 781 == 0:
-            memory_mb[batch.step] = sum(own_mb(process) for process in (psutil.Process(), *psutil.Process().children()))
+            memory_mb[batch.step] = family_mb()
     ours = MILLION / (time.perf_counter() - start)
     plain = rate(lambda: sum(map(len, DataLoader(loose, MICRO_BATCH, num_workers=2))), time.perf_counter)
-    growth_mb = memory_mb[max(memory_mb)] - memory_mb[781]
+    grown_mb, plain_mb = memory_mb[max(memory_mb)] - memory_mb[781], plain_growth_mb()
+    memory = (round(grown_mb, 1), "MB more after a million reads", round(plain_mb, 1), round(plain_mb / max(grown_mb, 0.1), 1))
     return [
         row("loader_workers", round(ours), "tiles/s", round(plain), round(ours / plain, 2), 2, workers=2, reads=MILLION),
-        row("loader_memory", round(growth_mb, 1), "MB more after a million reads", None, None, 2, workers=2, reads=MILLION),
+        row("loader_memory", *memory, 2, workers=2, reads=MILLION),
     ]
 
 
-def own_mb(process: psutil.Process) -> float:
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:"))
+def family_mb() -> float:
+    """Memory of this process and its children that is no file's; what they share, since a fork, is counted once."""
+    lines = [
+        line
+        for process in (psutil.Process(), *psutil.Process().children())
+        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    ]
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss_Anon:"))
 
 
 def block_rows(folder: Path, tiles: npt.NDArray[Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def row(name: str, value: float, unit: str, plain_value: float | None, ratio: float | None, cores: int, **notes: Any) -> dict[str, Any]:
+def row(name: str, value: float, unit: str, plain_value: float, ratio: float, cores: int, **notes: Any) -> dict[str, Any]:
     """One row. `ratio` says how many times better ours is (rates: ours / plain; times: plain / ours)."""
     peak_mb = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
     measured = {"name": name, "value": value, "unit": unit, "plain_value": plain_value, "ratio": ratio, "cores": cores}
