@@ -7,12 +7,7 @@ rule splits:
     "The train and validation slides of each Monte-Carlo split of a task."
     input:
         task=lambda wildcards: CONFIG.tasks[wildcards.task].table,
-        slides=lambda wildcards: settled(
-            "results/cohort/slides.parquet",
-            f"results/splits/{wildcards.task}.csv",
-            SPLITS,
-            JOBS.task_digest(wildcards.task, PATIENT_COLUMNS),
-        ),
+        slides=ancient(COHORT),
         code=code("splits", "tasks"),
     output:
         splits="results/splits/{task}.csv",
@@ -39,18 +34,9 @@ rule gma:
     input:
         splits="results/splits/{task}.csv",
         weights=lambda wildcards: JOBS.weights(wildcards.encoder),
-        coords=COORDS or [],
+        catalog=lambda wildcards: COORDS or (CATALOG if OUTDATED.gma(wildcards.task, wildcards.encoder) else ancient(CATALOG)),
         features=lambda wildcards: [
-            settled(
-                f"results/features/{wildcards.encoder}/{shard}.parquet",
-                f"results/gma/{wildcards.task}/{wildcards.encoder}/runs.csv",
-                GMA,
-                JOBS.encoder_settings(wildcards.encoder).json_text(),
-                JOBS.task_digest(wildcards.task, TASK_SLIDE_COLUMNS),
-                JOBS.tile_settings_digest,
-                outdated=OUTDATED.gma(wildcards.task, wildcards.encoder),
-            )
-            for shard in JOBS.task_shards(wildcards.task)
+            ancient(f"results/features/{wildcards.encoder}/{shard}.parquet") for shard in JOBS.task_shards(wildcards.task)
         ],
     output:
         runs="results/gma/{task}/{encoder}/runs.csv",
@@ -74,6 +60,7 @@ rule gma:
         "python -m microtome.gma"
         " --splits {input.splits}"
         " --features {input.features}"
+        " --catalog {input.catalog}"
         " --runs {output.runs}"
         " --predictions {output.predictions}"
         " --attention {output.attention}"

@@ -16,8 +16,9 @@ sys.path.insert(0, SOURCE)
 shell.prefix(f"export PYTHONPATH={shlex.quote(SOURCE)}; ")
 
 from microtome.config import load_config
-from microtome.jobs import PATIENT_COLUMNS, TASK_SLIDE_COLUMNS, Jobs
 from microtome.errors import UserError
+from microtome.jobs import PATIENT_COLUMNS, TASK_SLIDE_COLUMNS, Jobs
+from microtome.look_behind import look_behind_ancient
 from microtome.orphans import end_children_on_interrupt
 from microtome.outdated import Outdated
 from microtome.postmortem import FAILURE_PAGE, postmortem
@@ -25,7 +26,6 @@ from microtome.runs import last_checkpoints
 from microtome.slurm_bounds import wait_with_bounds
 from microtome.unattended import end_leftovers, record_here
 from snakemake.exceptions import WorkflowError
-from snakemake.io import IOFile
 
 try:
     CONFIG = load_config(config)
@@ -36,6 +36,7 @@ except UserError as error:
 
 if workflow.is_main_process:
     end_children_on_interrupt()
+    look_behind_ancient()
 else:  # a job on a node is a snakemake of its own, which reads this, too
     record_here()
 
@@ -51,17 +52,6 @@ wildcard_constraints:
 def code(*modules):
     """The modules of the package that a cheap rule lists as input, so that a change of code reruns it. Costly rules carry a version."""
     return [os.path.join(SOURCE, "microtome", f"{module}.py") for module in modules]
-
-
-def settled(file, output, *params, outdated=False):
-    """`file`, taken by ancient() where `output` is there, was made with these params, and is not `outdated`.
-
-    So a table that many jobs share can be written again and only the jobs whose own rows or settings changed run again. Not simply ancient():
-    where the producer of an ancient input runs, Snakemake (9.27) does not look whether the job itself has a reason to run.
-    """
-    recorded = workflow.persistence.params(IOFile(output, rule=None))
-    stale = recorded is not None and any(repr(param) not in recorded for param in params)
-    return file if outdated or stale or not os.path.exists(output) else ancient(file)
 
 
 def in_command(section):
@@ -84,6 +74,9 @@ def previous_state(wildcards):
 # Slurm executor would add to `gres`. Looked for without torch: this is read by every job.
 DEVICE = int(shutil.which("nvidia-smi") is not None)
 
+# A table that many jobs share is taken by ancient(): when it is written again, only the jobs whose own rows or settings (params) changed run.
+COHORT = "results/cohort/slides.parquet"
+CATALOG = "results/catalog/slides.parquet"
 # Only the main process decides what runs. Tiles at imported coordinates have no digests.
 OUTDATED = Outdated(Path("results") if workflow.is_main_process and not CONFIG.features.coords else None)
 TASK_TABLES = " ".join(str(task.table) for task in CONFIG.tasks.values())

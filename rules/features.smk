@@ -8,14 +8,7 @@ COORDS = f"{CONFIG.features.coords}/slides.parquet" if CONFIG.features.coords el
 rule features:
     "The features of one encoder for the task slides of one feature shard, a file a slide."
     input:
-        catalog=lambda wildcards: COORDS
-        or settled(
-            "results/catalog/slides.parquet",
-            f"results/features/{wildcards.encoder}/{wildcards.shard}.parquet",
-            JOBS.encoder_settings(wildcards.encoder).json_text(),
-            JOBS.features_digest(wildcards.shard),
-            outdated=OUTDATED.features(wildcards.encoder, wildcards.shard),
-        ),
+        catalog=lambda wildcards: COORDS or (CATALOG if OUTDATED.features(wildcards.encoder, wildcards.shard) else ancient(CATALOG)),
         weights=lambda wildcards: JOBS.weights(wildcards.encoder),
     output:
         table="results/features/{encoder}/{shard}.parquet",

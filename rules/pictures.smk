@@ -92,13 +92,7 @@ rule figure_attention:
         runs=expand("results/gma/{{task}}/{encoder}/runs.csv", encoder=last_checkpoints(JOBS.encoders)),
         predictions=expand("results/gma/{{task}}/{encoder}/predictions.parquet", encoder=last_checkpoints(JOBS.encoders)),
         attention=expand("results/gma/{{task}}/{encoder}/attention.parquet", encoder=last_checkpoints(JOBS.encoders)),
-        catalog=lambda wildcards: COORDS
-        or settled(
-            "results/catalog/slides.parquet",
-            f"results/figures/attention/{wildcards.task}.png",
-            JOBS.task_digest(wildcards.task, TASK_SLIDE_COLUMNS),
-            JOBS.tile_settings_digest,
-        ),
+        catalog=COORDS or ancient(CATALOG),
         code=code("figure_attention", "attended", "slide_map", "figure_style", "tile_sheet", "runs"),
     output:
         pdf="results/figures/attention/{task}.pdf",

@@ -8,9 +8,7 @@
 rule quality_sample:
     "The tiles on which every encoder is judged: organs balanced, a limited number a slide."
     input:
-        catalog=lambda wildcards: settled(
-            "results/catalog/slides.parquet", "results/quality/sample.parquet", QUALITY_SAMPLE, JOBS.tile_settings_digest
-        ),
+        catalog=ancient(CATALOG),
     output:
         sample="results/quality/sample.parquet",
     log:

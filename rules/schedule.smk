@@ -8,7 +8,7 @@
 rule schedule_quota:
     "How many tiles each slide gives to each pseudo-epoch, so that organs are balanced."
     input:
-        catalog=lambda wildcards: settled("results/catalog/slides.parquet", "results/schedule/quota/slides.parquet", SCHEDULE),
+        catalog=ancient(CATALOG),
     output:
         quota="results/schedule/quota/slides.parquet",
         balance="results/schedule/quota/balance.csv",

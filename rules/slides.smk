@@ -38,9 +38,7 @@ rule cohort:
 rule tissue:
     "Where the tissue is on the slides of a shard: polygons that QuPath opens, an overlay to judge, and a row a slide."
     input:
-        slides=lambda wildcards: settled(
-            "results/cohort/slides.parquet", f"results/tissue/{wildcards.shard}.parquet", TISSUE, JOBS.slides_digest(wildcards.shard)
-        ),
+        slides=ancient(COHORT),
         masks=lambda wildcards: JOBS.masks(wildcards.shard),
     output:
         table="results/tissue/{shard}.parquet",
@@ -69,9 +67,7 @@ rule tissue:
 rule tiles:
     "The tissue tiles of a shard's slides, a tar of JPEG files a slide, and where each tile lies in it."
     input:
-        slides=lambda wildcards: settled(
-            "results/cohort/slides.parquet", f"results/tiles/{wildcards.shard}.parquet", TILES, JOBS.slides_digest(wildcards.shard)
-        ),
+        slides=ancient(COHORT),
         tissue="results/tissue/{shard}.parquet",
     output:
         table="results/tiles/{shard}.parquet",

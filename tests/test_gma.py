@@ -29,7 +29,9 @@ def write_inputs(folder: Path, slides: int = 12, without: tuple[int, ...] = ()) 
         write_features(folder / f"{name}.h5", tiles, places(len(tiles)), {}, "")
         bad = slide in without
         rows.append((name, "failed" if bad else "ok", "torn" if bad else "", 0 if bad else len(tiles), 12, str(folder / f"{name}.h5")))
-    made = pd.DataFrame(rows, columns=["slide", "status", "reason", "tiles", "dim", "path"])
+    made = pd.DataFrame(rows, columns=["slide", "status", "reason", "tiles", "dim", "path"]).assign(rows_digest=bags.slides)
+    made.loc[list(without), "rows_digest"] = None
+    made[["slide", "rows_digest"]].to_parquet(folder / "catalog.parquet")
     made.iloc[:5].to_parquet(folder / "0.parquet")
     made.iloc[5:].to_parquet(folder / "1.parquet")
     number = np.arange(slides)
@@ -40,7 +42,8 @@ def write_inputs(folder: Path, slides: int = 12, without: tuple[int, ...] = ()) 
 
 
 def outputs(folder: Path) -> dict[str, Path]:
-    return {name: folder / name for name in ("runs", "predictions", "attention", "excluded")}
+    """And the catalog."""
+    return {"catalog": folder / "catalog.parquet", **{name: folder / name for name in ("runs", "predictions", "attention", "excluded")}}
 
 
 def test_the_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +107,16 @@ def test_a_class_that_vanishes(tmp_path: Path) -> None:
         gma(splits=splits, features=features, **out, settings=settings(), workers=1)
 
 
+@pytest.mark.parametrize(("slide", "digest"), [(3, "other tiles"), (3, None), (0, "mended")])
+def test_features_of_other_tiles_are_refused(slide: int, digest: str | None, tmp_path: Path) -> None:
+    splits, features = write_inputs(tmp_path, without=(0,))
+    catalog = pd.read_parquet(tmp_path / "catalog.parquet")
+    catalog.loc[slide, "rows_digest"] = digest
+    catalog.to_parquet(tmp_path / "catalog.parquet")
+    with pytest.raises(UserError, match=rf"features of 1 slides \(s{slide:02d}\) are of other tiles .* Run again"):
+        gma(splits=splits, features=features, **outputs(tmp_path), settings=settings(), workers=1)
+
+
 def test_splits_are_read_as_numbers_of_slides(tmp_path: Path) -> None:
     table, _ = write_inputs(tmp_path)
     first, second = read_splits(table, drawn_bags(12))
@@ -119,7 +132,7 @@ def test_splits_keep_the_numbers_of_their_columns(tmp_path: Path) -> None:
 
 def test_no_worker_outlives_a_killed_job(tmp_path: Path) -> None:
     splits, features = write_inputs(tmp_path)
-    out = [f"--{name}={tmp_path / name}" for name in ("runs", "predictions", "attention", "excluded")]
+    out = [f"--{name}={path}" for name, path in outputs(tmp_path).items()]
     inputs = [f"--splits={splits}", "--features", *map(str, features), "--workers=2", f"--settings={settings(epochs=100_000).json_text()}"]
     process = subprocess.Popen([sys.executable, "-m", "microtome.gma", *out, *inputs], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

@@ -51,6 +51,8 @@ def test_an_index_joins_slides_under_their_rows_of_the_table(tmp_path: Path) -> 
         (4, "s4", 0.5),
         (7, "s7", 0.5),
     ]
+    write_index(tmp_path / "old.arrow", [(0, {"slide": "of an earlier release"}, files[0])])
+    assert read_as(tmp_path / "old.arrow")[0]["level_downsample"] is None
     write_index(tmp_path / "none.arrow", [])
     assert read_rows(tmp_path / "none.arrow").equals(INDEX_SCHEMA.empty_table())
 

@@ -171,6 +171,8 @@ def test_a_new_slide_reruns_one_shard_and_in_it_one_slide(checkout: Checkout, sl
     pd.concat([slides, new]).to_csv(slides_table, index=False)
     shard = {"tissue": 1, "tiles": 1, "catalog": 1, "tables": 1, "overlap": 1, "figure_overlays": 1, **REPORT}
     assert checkout.jobs() == {"cohort": 1, **shard}
+    both = checkout.jobs({"gma": {"lr": 0.003}, "pretrain": {"recipes": {"mae": {"lr_per_256": 0.0002}}}})
+    assert [both[rule] for rule in ("cohort", "tissue", "gma", "pretrain", "features")] == [1, 1, 4, 1, 1], "settings changed with it"
     before = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}
     checkout.snakemake("all")
     after = {**checkout.times("results/tiles/*/*"), **checkout.times("results/tissue/*/*")}

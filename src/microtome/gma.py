@@ -17,9 +17,11 @@ from microtome.command_line import run
 from microtome.errors import UserError
 from microtome.gma_attention import MeanAttention
 from microtome.gma_training import Epoch, Split, train_all
-from microtome.outdated import digest_of, digests_in, write_noted
+from microtome.outdated import digest_of, digests_in, made_from_others, write_noted
 from microtome.settings import GmaSettings
 from microtome.splits import SPLIT, TRAIN, VAL, number_of
+
+SHOWN = 5  # slides that an error names
 
 
 def read_splits(table: Path, bags: Bags) -> list[Split]:
@@ -55,6 +57,7 @@ def gma(
     *,
     splits: Path,
     features: list[Path],
+    catalog: Path,
     runs: Path,
     predictions: Path,
     attention: Path,
@@ -68,11 +71,14 @@ def gma(
         runs: split, replica, epoch, loss (empty at epoch 0), val_loss, auc. predictions: split, replica, slide, target, probability_0 to
         probability_{k - 1} (last epoch, validation slides), threshold on probability_1 (from the training slides; NaN where k > 2).
         attention: slide, tile, attention, runs (see `MeanAttention`). excluded: slide, reason, of the slides left out.
+
+    Raises:
+        UserError: features were made from other tiles than `catalog` has; and as `read_bags` and `read_splits`.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = pd.read_csv(splits, dtype={"slide": str})
     bags, without = read_bags(features, task, device)
-    made_from = _tiles_digest(features, task)
+    made_from = _tiles_digest(features, task, catalog)
     _say_excluded(without, len(bags.slides))
     todo = read_splits(splits, bags)
     epochs, last, looked = [], [], MeanAttention(bags.slides, bags.first)
@@ -91,10 +97,16 @@ def gma(
     looked.write(attention)
 
 
-def _tiles_digest(features: list[Path], task: pd.DataFrame) -> str:
-    """Of the tiles of the task's slides, as their features carry it on."""
+def _tiles_digest(features: list[Path], task: pd.DataFrame, catalog: Path) -> str:
+    """Of the tiles of the task's slides, as their features carry it on; raises UserError where the `catalog` has others."""
     made = pd.concat([pd.read_parquet(table) for table in features], ignore_index=True)
     mine = made[made["slide"].isin(task["slide"])]
+    if gone := made_from_others(mine, catalog):
+        named = ", ".join(gone[:SHOWN]) + ", …" * (len(gone) > SHOWN)
+        raise UserError(
+            f"the features of {len(gone)} slides ({named}) are of other tiles than the slides have now. "
+            "Run again: the next run makes them anew, and then trains."
+        )
     return digest_of(mine["slide"], digests_in(mine))
 
 

@@ -54,6 +54,16 @@ def find_outdated(results: Path, catalog: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([(path.relative_to(results).as_posix(), made) for path, made in differ], columns=COLUMNS)
 
 
+def made_from_others(features: pd.DataFrame, catalog: Path) -> list[str]:
+    """The slides of a table of features made from other tiles than `catalog` has; none where one of the two knows of no digests."""
+    if "rows_digest" not in features or "rows_digest" not in pq.read_schema(catalog).names:
+        return []
+    now = pd.read_parquet(catalog, columns=["slide", "rows_digest"])
+    both = features.merge(now, on="slide", suffixes=("", "_now"))
+    differ = both["rows_digest"].fillna("") != both["rows_digest_now"].fillna("")
+    return both.loc[differ, "slide"].tolist()
+
+
 def _slides_of(path: Path, results: Path) -> list[str]:
     """The slides of a feature shard, or of the task of predictions; none where the task has no splits any more."""
     if path.name != PREDICTIONS:

@@ -76,7 +76,8 @@ def failed_slides(job: FailedJob, results: Path) -> dict[str, str]:
     """The slides that failed in a job of `tissue` or `tiles` and their reasons, from their sidecars; none for other rules."""
     if job.rule not in SLIDE_STAGES:
         return {}
-    rows = [json.loads(sidecar.read_text())["row"] for sidecar in sorted((results / job.rule / job.wildcards["shard"]).glob("*.json"))]
+    sidecars = sorted((results / job.rule / job.wildcards["shard"]).glob("[!_]*.json"))
+    rows = [json.loads(sidecar.read_text())["row"] for sidecar in sidecars]
     return {row["slide"]: row["reason"] for row in rows if row["status"] == "failed"}
 
 

@@ -56,7 +56,7 @@ class TileRows:
 def write_index(path: Path, slides: Sequence[tuple[int, Mapping[str, Any], Path]]) -> None:
     """Join slides' tile rows into the shard's index; of each slide the number of its row in the shard's table, that row, its Arrow file."""
     tables = [_with_slide(number, read_rows(file)) for number, _, file in slides]
-    read_as = [{"slide_row": number, **{name: row[name] for name in READ_AS}} for number, row, _ in slides]
+    read_as = [{"slide_row": number, **{name: row.get(name) for name in READ_AS}} for number, row, _ in slides]
     joined = pa.concat_tables([INDEX_SCHEMA.empty_table(), *tables])
     _write(path, joined.replace_schema_metadata({SLIDES: json.dumps(read_as)}))
 
