@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from microtome.jpeg_tiles import MAX_ROWS_B, JpegLevel, JpegPlane, Unusual, check_agreement, jpeg_levels, jpeg_plane, rows_b
 from microtome.ledger import Row, SlideJob, attempt
 from microtome.masks import geojson
+from microtome.planes import resized
 from microtome.slides import Slide, SlideError, open_slide
 from microtome.tiles import SUFFIXES as TILES_FILES
 from microtome.tiles import make_tiles
@@ -73,6 +74,20 @@ def test_pixels_are_the_area_average_on_real_slides(shared_data: Path) -> None:
             from_level_0 = JpegPlane(plane._descriptor, jpeg_levels(slide)[0], scale)
             x_px = 4000 // scale
             assert np.abs(from_level_0.read(x_px, x_px, 256) - area_average(slide, from_level_0, x_px, x_px, 256)).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("tile_px0", "tile_px", "scale"), [(518.8, 256, 1), (563.2, 256, 1), (1024, 256, 4), (1127.0, 256, 1), (700.0, 64, 2), (1600.0, 64, 4)]
+)
+def test_tiles_that_are_no_whole_multiple_are_averaged_once(tile_px0: float, tile_px: int, scale: int, shared_data: Path) -> None:
+    """From 259 pixels that were averaged already to 256 they would differ by 4 to 9 grey levels."""
+    with opened(shared_data / "slides" / "CMU-1-Small-Region.svs", tile_px0, tile_px) as (slide, plane):
+        assert plane.scale == scale
+        side_px = round(tile_px0 / scale)
+        x_px, y_px = 200 // scale, 1400 // scale
+        ours = resized(plane.read(x_px, y_px, side_px), tile_px).astype(int)
+        theirs = resized(slide.read(x_px * scale, y_px * scale, 0, side_px * scale, side_px * scale), tile_px)
+        assert np.abs(ours - theirs).mean() < 1
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])
@@ -194,7 +209,7 @@ def test_levels_that_philips_states_larger_than_they_are(tmp_path: Path) -> None
 
 def test_the_coarsest_level_and_scale_that_serve_are_taken(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "s.tiff", tissue_like(2048, 2048), kind="aperio", tile_px=240, factors=(1, 4))
-    for tile_px0, expected in ((64, (1, 1)), (127.5, (1, 2)), (126, (1, 1)), (191, (1, 2)), (256, (4, 1)), (600, (4, 2)), (60, (1, 1))):
+    for tile_px0, expected in ((64, (1, 1)), (127.5, (1, 2)), (126, (1, 1)), (191, (1, 1)), (256, (4, 1)), (512, (4, 2)), (600, (4, 1))):
         with opened(path, float(tile_px0), 64) as (_, plane):
             assert (plane.level.downsample, plane.scale) == expected, tile_px0
 

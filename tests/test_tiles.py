@@ -18,7 +18,9 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from microtome.errors import UserError
+from microtome.jpeg_tiles import jpeg_levels
 from microtome.settings import TilesSettings
+from microtome.slides import open_slide
 from microtome.tile_index import INDEX_SCHEMA, READ_AS, read_as, read_rows
 from microtome.tiles import SCHEMA, tiles
 from microtome.tissue import tissue
@@ -306,3 +308,36 @@ def test_slides_that_are_only_evaluated_need_no_store(tmp_path: Path) -> None:
     written = tar.stat().st_mtime_ns
     pd.testing.assert_frame_equal(run(tmp_path, slides), stored)
     assert tar.stat().st_mtime_ns == written, "a slide that was stored already is not made again"
+
+
+def test_a_slide_with_a_tile_that_openslide_alone_reads_is_read_by_it(tmp_path: Path) -> None:
+    drawn = tissue_like(1500, 1100)
+    path = write_slide(tmp_path / "s.tiff", drawn, quality=95)
+    odd = with_bytes_before_its_end(path, 7)
+    found = run(tmp_path, {"s": {"path": str(path)}, "odd": {"path": str(odd)}}, jpeg_quality=95, jpeg_subsampling="444")
+    assert found["status"].tolist() == ["ok", "ok"]
+    assert found["reader"].to_dict() == {"s": "jpeg", "odd": "openslide"}
+    assert re.match(
+        r"cannot read the JPEG tile at \(\d+, \d+\) of the level with downsample 1: .*extraneous", found.loc["odd", "reader_note"]
+    )
+    index = index_of(tmp_path)
+    places = [index[index["slide_row"] == row][["x_px0", "y_px0"]].reset_index(drop=True) for row in (0, 1)]
+    pd.testing.assert_frame_equal(*places)
+    pixels = {
+        slide: [pixels_of(tmp_path, slide, row) for row in index[index["slide_row"] == n].itertuples()]
+        for n, slide in enumerate(found.index)
+    }
+    assert np.abs(np.array(pixels["s"], int) - np.array(pixels["odd"], int)).mean() < 2, "tile 7 was coded once more"
+
+
+def with_bytes_before_its_end(path: Path, number: int) -> Path:
+    """A copy in which a source tile has zeros before its end, as some scanners write: libjpeg warns of them."""
+    with open_slide(path) as slide:
+        level = jpeg_levels(slide)[0]
+    offset_b, size_b = int(level.offsets_b[number]), int(level.sizes_b[number])
+    content = bytearray(path.read_bytes())
+    pixels = simplejpeg.decode_jpeg(level.head + bytes(content[offset_b + 2 : offset_b + size_b]))
+    smaller = simplejpeg.encode_jpeg(pixels, 60, colorsubsampling="420")
+    content[offset_b : offset_b + size_b] = smaller[:-2] + bytes(size_b - len(smaller)) + smaller[-2:]
+    (path.parent / "odd.tiff").write_bytes(content)
+    return path.parent / "odd.tiff"

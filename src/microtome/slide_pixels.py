@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.grid import TileGrid
-from microtome.planes import resized
+from microtome.jpeg_tiles import UnreadableTile
+from microtome.planes import Plane, resized
 from microtome.slide_tiles import SlideTiles
 from microtome.slides import Rgb8, open_slide
 from microtome.tile_batches import StoredTiles, TileReader
-from microtome.tile_source import cutting_plane
+from microtome.tile_source import Cut, cutting_plane, openslide_plane
 
 
 class SlideFile(NamedTuple):
@@ -38,17 +39,24 @@ class SlidePixels:
         """
         if tiles.slide != self._slide:
             self._open(tiles)
-        x_px, y_px = self._cut.x_px[self._columns[row]], self._cut.y_px[self._rows[row]]
-        image[:] = resized(self._plane.read(x_px, y_px, self._cut.side_px), tiles.tile_px)
+        try:
+            image[:] = self._pixels(self._plane, self._cut, row, tiles.tile_px)
+        except UnreadableTile as error:
+            if not error.spared_by(self._opened_slide):
+                raise
+            image[:] = self._pixels(*openslide_plane(self._opened_slide, self._places, tiles.tile_px), row, tiles.tile_px)
+
+    def _pixels(self, plane: Plane, cut: Cut, row: int, tile_px: int) -> Rgb8:
+        return resized(plane.read(cut.x_px[self._columns[row]], cut.y_px[self._rows[row]], cut.side_px), tile_px)
 
     def _open(self, tiles: SlideTiles) -> None:
         self.close()
         path, tile_px0 = self._files[tiles.slide]
-        slide = self._opened.enter_context(open_slide(path))
+        slide = self._opened_slide = self._opened.enter_context(open_slide(path))
         descriptor = self._opened.enter_context(path.open("rb")).fileno()
         x_px0, self._columns = np.unique(tiles.coords_px0[:, 0].astype(np.float64), return_inverse=True)
         y_px0, self._rows = np.unique(tiles.coords_px0[:, 1].astype(np.float64), return_inverse=True)
-        places = TileGrid(x_px0, y_px0, tile_px0, (tile_px0, tile_px0))
+        places = self._places = TileGrid(x_px0, y_px0, tile_px0, (tile_px0, tile_px0))
         wanted = list(zip(self._rows.tolist(), self._columns.tolist(), strict=True))
         self._plane, self._cut, _ = cutting_plane(slide, descriptor, places, wanted, tiles.tile_px, self._fast_path)
         self._slide = tiles.slide

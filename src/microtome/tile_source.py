@@ -137,8 +137,13 @@ def cutting_plane(
             check_agreement(plane, slide, cut.x_px[column], cut.y_px[row], cut.side_px)
         return plane, cut, ""
     except Unusual as unusual:
-        openslide_plane = level_plane(slide, places.tile_px0, tile_px)
-        return openslide_plane, cut_at(places, openslide_plane), str(unusual)
+        return *openslide_plane(slide, places, tile_px), str(unusual)
+
+
+def openslide_plane(slide: Slide, places: TileGrid, tile_px: int) -> tuple[Plane, Cut]:
+    """The plane from which OpenSlide cuts tiles, and where on it."""
+    plane = level_plane(slide, places.tile_px0, tile_px)
+    return plane, cut_at(places, plane)
 
 
 def tile_source(

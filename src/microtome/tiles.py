@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from microtome.command_line import run
 from microtome.grid import TileGrid, tile_grid
+from microtome.jpeg_tiles import UnreadableTile
 from microtome.ledger import Row, SlideJob, attempt_all, digest, read_sidecar, refuse_failures, room_needed, source_of
 from microtome.masks import rasterise, read_geojson
 from microtome.replaced import is_replaced, why
@@ -24,7 +25,7 @@ from microtome.retries import retries
 from microtome.settings import TilesSettings
 from microtome.slides import SlideError, open_slide
 from microtome.tile_index import TileRows, write_index
-from microtome.tile_source import UNMEASURED, Place, TileSource, tile_source
+from microtome.tile_source import UNMEASURED, CutTiles, Place, TileSource, openslide_plane, tile_source
 from microtome.tile_tar import TileTar, tile_name
 from microtome.tissue import slides_of_shard, write_table
 from microtome.tissue_mask import tile_fraction
@@ -71,10 +72,14 @@ def make_tiles(
         wanted = list(zip(rows.tolist(), columns.tolist(), strict=True))
         sparse = int(np.count_nonzero(fraction >= ANY)) - len(wanted)
         source, note = tile_source(opened, file.fileno(), places, wanted, settings)
-        if stored:
-            made, size_b = _store(slide, source, wanted, fraction, folder)
-        else:
-            made, size_b = _note_places(slide, source, wanted, fraction, folder, settings), 0
+        write = _store if stored else _note_places
+        try:
+            made, size_b = write(slide, source, wanted, fraction, folder, settings)
+        except UnreadableTile as error:
+            if not error.spared_by(opened):
+                raise
+            source, note = CutTiles(*openslide_plane(opened, places, settings.grid.tile_px), settings), str(error)
+            made, size_b = write(slide, source, wanted, fraction, folder, settings)
     row: Row = {"tiles": len(made), "dropped": len(wanted) - len(made), "sparse": sparse, "bytes": size_b}
     row |= {"reader": source.reader, "reader_note": note}
     row |= {"mpp_requested": settings.grid.mpp, "mpp": source.cut.side_px * source.plane.downsample * mpp / settings.grid.tile_px}
@@ -101,7 +106,9 @@ def tissue_fraction(mask_file: Path, places: TileGrid, subpixels: int) -> NDArra
     return tile_fraction(mask, subpixels)
 
 
-def _store(slide: str, source: TileSource, wanted: Sequence[Place], fraction: NDArray[np.float32], folder: Path) -> tuple[TileRows, int]:
+def _store(
+    slide: str, source: TileSource, wanted: Sequence[Place], fraction: NDArray[np.float32], folder: Path, _: TilesSettings
+) -> tuple[TileRows, int]:
     """Store the wanted tiles, row by row of the grid; returns their rows and the tar's bytes."""
     rows, fractions = TileRows(), fraction.tolist()
     x_px0, y_px0 = _origins_px0(source)
@@ -118,8 +125,8 @@ def _store(slide: str, source: TileSource, wanted: Sequence[Place], fraction: ND
 
 def _note_places(
     slide: str, source: TileSource, wanted: Sequence[Place], fraction: NDArray[np.float32], folder: Path, settings: TilesSettings
-) -> TileRows:
-    """The rows of the wanted tiles, none of which is stored."""
+) -> tuple[TileRows, int]:
+    """The rows of the wanted tiles, none of which is stored: 0 bytes."""
     rows, fractions = TileRows(), fraction.tolist()
     limited = settings.tiles.min_sharpness > 0 or settings.tiles.min_intensity_sd > 0
     x_px0, y_px0 = _origins_px0(source)
@@ -130,7 +137,7 @@ def _note_places(
             rows.add(x_px0[column], y_px0[row], 0, 0, fractions[row][column], *tile[1])
     (folder / f"{slide}.tar").unlink(missing_ok=True)
     rows.write(folder / f"{slide}.arrow")
-    return rows
+    return rows, 0
 
 
 def _origins_px0(source: TileSource) -> tuple[list[int], list[int]]:
