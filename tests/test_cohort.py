@@ -33,6 +33,12 @@ def test_values_are_typed_and_sorted(tmp_path: Path) -> None:
     assert slides["mask"].isna().all()
 
 
+def test_a_number_sign_within_a_row_is_no_comment(tmp_path: Path) -> None:
+    text = "slide,path,patient,organ,origin,pretrain\na,/a#1.svs,p1,lung,Hospital #2,false\n"
+    slides = read_slides(table(tmp_path, text))
+    assert slides.loc[0, ["path", "origin", "pretrain"]].tolist() == ["/a#1.svs", "Hospital #2", False]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -46,6 +52,10 @@ def test_values_are_typed_and_sorted(tmp_path: Path) -> None:
         (HEADER + "a,/a,p,lung,,20x,\n", "has an mpp that is no positive number"),
         (HEADER + "a,/a,p,lung,,-1,\n", "has an mpp that is no positive number"),
         (HEADER + "a,/a,p,lung,,,maybe\n", "neither true nor false"),
+        ("# mine\n# all\n" + HEADER + "a,/a,p,lung,,,maybe\n", "neither true nor false: line 4 ('a')"),
+        (HEADER + "NA,/a,p,lung,,,\n", "has no slide: line 2 ('NA')"),
+        (HEADER + "a,/a,nan,lung,,,\n", "has no patient"),
+        (HEADER + "a,/a,p,Lung, left,,,\n", "line 2 has 8 values for 7 columns"),
     ],
 )
 def test_a_wrong_table_is_refused(tmp_path: Path, text: str, message: str) -> None:

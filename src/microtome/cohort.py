@@ -17,6 +17,7 @@ from microtome.config import Cohort
 from microtome.errors import UserError
 from microtome.ever_named import names_noted
 from microtome.settings import CohortSettings
+from microtome.user_table import MISSING, read_user_table
 
 REQUIRED = ["slide", "path", "patient", "organ"]
 OPTIONAL = ["case", "stain", "origin", "scanner", "mpp", "mask", "pretrain"]
@@ -31,15 +32,16 @@ def read_slides(table: Path) -> pd.DataFrame:
     """Read and check a slide table: all of `COLUMNS`, strings ("" or NaN is null), `mpp` float64 (µm/px or NaN), `pretrain` bool.
 
     Raises:
-        UserError: no such file; a column missing or unknown; an id that is empty, doubled or no file name; a bad `mpp` or `pretrain`.
+        UserError: no such file; as `read_user_table`; a column missing or unknown; an id that is missing, doubled or no file name; a
+            path, patient or organ that is missing; a bad `mpp` or `pretrain`.
     """
     if not table.is_file():
         raise UserError(f"{table}: no such slide table. Expected a CSV with the columns {', '.join(REQUIRED)} [{', '.join(OPTIONAL)}].")
-    slides = pd.read_csv(table, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
+    slides = read_user_table(table)
     _check_columns(table, list(slides.columns))
-    slides = slides.reindex(columns=COLUMNS, fill_value="").apply(lambda column: column.str.strip())
+    slides = slides.reindex(columns=COLUMNS, fill_value="")
     for column in REQUIRED:
-        _refuse(table, slides, slides[column] == "", f"has no {column}")
+        _refuse(table, slides, slides[column].isin(MISSING | {""}), f"has no {column}")
     _refuse(
         table, slides, ~slides["slide"].str.fullmatch(SLIDE_ID.pattern), "is no file name (letters, digits, '_', '-', '.'; at most 200)"
     )
@@ -56,7 +58,7 @@ def _check_columns(table: Path, columns: list[str]) -> None:
 
 def _refuse(table: Path, slides: pd.DataFrame, wrong: "pd.Series[bool]", what: str) -> None:
     if wrong.any():
-        rows = [f"line {row + 2} ({slides['slide'][row]!r})" for row in slides.index[wrong][:SHOWN]]
+        rows = [f"line {row} ({slides['slide'][row]!r})" for row in slides.index[wrong][:SHOWN]]
         more = f" and {int(wrong.sum()) - SHOWN} more" if wrong.sum() > SHOWN else ""
         raise UserError(f"{table}: a slide {what}: {', '.join(rows)}{more}. Mend the table and run again.")
 

@@ -17,6 +17,7 @@ from microtome.command_line import run
 from microtome.errors import UserError
 from microtome.settings import SplitsSettings
 from microtome.tasks import read_task, with_patients
+from microtome.user_table import read_user_table
 
 TRAIN, VAL = "train", "val"
 OFF = 0.05  # a class is said to be split otherwise than it was to be, where its share differs by more
@@ -85,9 +86,8 @@ def given_splits(table: Path, labelled: pd.DataFrame, group: str) -> pd.DataFram
         UserError: a value that is neither train nor val, a side without slides of every class, a patient on both sides of a split
             that is to be by patient, two columns of one number.
     """
-    read = pd.read_csv(table, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
-    read = read.rename(columns=str.strip).apply(lambda column: column.str.strip())
-    names = sorted(read.filter(regex=SPLIT), key=number_of)
+    read = read_user_table(table)
+    names = sorted(map(str, read.filter(regex=SPLIT)), key=number_of)
     if len({number_of(name) for name in names}) < len(names):
         raise UserError(f"{table}: found the splits {', '.join(names)}, two of one number. Expected mccv1, mccv2, …: number them so.")
     given: pd.DataFrame = read.set_index("slide").loc[labelled["slide"], names].reset_index(drop=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from microtome.errors import UserError
+from microtome.user_table import read_user_table
 
 COLUMNS = ["slide", "target"]
 CLASS = r"0|[1-9]\d?"  # a task of a hundred classes or more is a column mistaken for labels
@@ -24,11 +25,11 @@ def read_task(table: Path) -> pd.DataFrame:
     """
     if not table.is_file():
         raise UserError(f"{table}: no such task table. Expected a CSV with the columns slide and target (0, 1, …).")
-    task = pd.read_csv(table, dtype=str, keep_default_na=False, comment="#", skipinitialspace=True)
+    task = read_user_table(table)
     missing = [column for column in COLUMNS if column not in task.columns]
     if missing:
         raise UserError(f"{table}: missing: {', '.join(missing)}; found {', '.join(task.columns)}. Expected the columns slide and target.")
-    task = task[COLUMNS].apply(lambda column: column.str.strip())
+    task = task[COLUMNS].reset_index(drop=True)
     if task.empty:
         raise UserError(f"{table}: no rows. Expected a slide a line and its target (0, 1, …).")
     _refuse(table, task, task["target"] == "", "slides without a label", "Label them, or take them out of the table.")
