@@ -54,7 +54,7 @@ rule gma:
     params:
         settings=GMA,
         encoder=lambda wildcards: JOBS.encoder_settings(wildcards.encoder).json_text(),
-        slides=lambda wildcards: JOBS.task_digest(wildcards.task, TASK_SLIDE_COLUMNS),
+        slides=lambda wildcards: JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
         tiles=JOBS.tile_settings_digest,
     shell:
         "python -m microtome.gma"

@@ -17,7 +17,7 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(SOURCE)}; ")
 
 from microtome.config import load_config
 from microtome.errors import UserError
-from microtome.jobs import PATIENT_COLUMNS, TASK_SLIDE_COLUMNS, Jobs
+from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
 from microtome.look_behind import look_behind_ancient
 from microtome.orphans import end_children_on_interrupt
 from microtome.outdated import Outdated

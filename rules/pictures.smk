@@ -111,7 +111,7 @@ rule figure_attention:
         "../envs/microtome.yaml"
     params:
         settings=lambda wildcards: JOBS.attention_settings(wildcards.task).json_text(),
-        slides=lambda wildcards: JOBS.task_digest(wildcards.task, TASK_SLIDE_COLUMNS),
+        slides=lambda wildcards: JOBS.task_digest(wildcards.task, SLIDE_COLUMNS),
         made_with=JOBS.tile_settings_digest,
         tiles=CONFIG.features.coords or "results/tiles",
     shell:

@@ -8,7 +8,7 @@ import pytest
 
 from microtome.config import load_config
 from microtome.errors import UserError
-from microtome.jobs import PATIENT_COLUMNS, TASK_SLIDE_COLUMNS, Jobs
+from microtome.jobs import PATIENT_COLUMNS, SLIDE_COLUMNS, Jobs
 from tests.test_config import values
 
 SLIDES = pd.DataFrame(
@@ -40,14 +40,14 @@ def test_a_new_slide_concerns_one_shard(tmp_path: Path) -> None:
     after = jobs(tmp_path, new)
     assert changed(before, after) == {after.slides.set_index("slide")["shard"]["new"]}
     assert [before.features_digest(s) for s in before.feature_shards] == [after.features_digest(s) for s in after.feature_shards]
-    assert before.task_digest("task0", TASK_SLIDE_COLUMNS) == after.task_digest("task0", TASK_SLIDE_COLUMNS)
+    assert before.task_digest("task0", SLIDE_COLUMNS) == after.task_digest("task0", SLIDE_COLUMNS)
 
 
 def test_another_organ_concerns_no_shard_and_another_patient_only_splits(tmp_path: Path) -> None:
     before = jobs(tmp_path)
     after = jobs(tmp_path, SLIDES.assign(organ="liver", patient="someone"))
     assert changed(before, after) == set()
-    assert before.task_digest("task0", TASK_SLIDE_COLUMNS) == after.task_digest("task0", TASK_SLIDE_COLUMNS)
+    assert before.task_digest("task0", SLIDE_COLUMNS) == after.task_digest("task0", SLIDE_COLUMNS)
     assert before.task_digest("task0", PATIENT_COLUMNS) != after.task_digest("task0", PATIENT_COLUMNS)
 
 
@@ -66,15 +66,15 @@ def test_a_drawn_mask_that_is_edited_concerns_the_features_and_tasks_of_its_slid
     before = jobs(tmp_path, slides, tasks=2)
     mask.write_text("{ }")
     after = jobs(tmp_path, slides, tasks=2)
-    same = [before.task_digest(task, TASK_SLIDE_COLUMNS) == after.task_digest(task, TASK_SLIDE_COLUMNS) for task in ("task0", "task1")]
+    same = [before.task_digest(task, SLIDE_COLUMNS) == after.task_digest(task, SLIDE_COLUMNS) for task in ("task0", "task1")]
     assert same == [False, True]
     assert before.features_digest("0") != after.features_digest("0")
-    assert changed(before, after) == set(), "its shard runs for the file itself"
+    assert changed(before, after) == {"1"}, "and its own shard, be the file older than what was made from the one before"
 
 
 def test_a_new_task_leaves_the_others_alone(tmp_path: Path) -> None:
     before, after = jobs(tmp_path), jobs(tmp_path, tasks=2)
-    assert before.task_digest("task0", TASK_SLIDE_COLUMNS) == after.task_digest("task0", TASK_SLIDE_COLUMNS)
+    assert before.task_digest("task0", SLIDE_COLUMNS) == after.task_digest("task0", SLIDE_COLUMNS)
     assert before.features_digest("0") != after.features_digest("0")
 
 

@@ -108,3 +108,18 @@ def test_its_tissue_is_that_of_a_slide_with_levels(
         assert sum(read_px) < 0.1 * 2048 * 1536, "level 0 was not read"
     assert areas_um2[0] == pytest.approx(areas_um2[1], rel=0.01)
     assert areas_um2[0] > 1e5
+
+
+def test_the_overlay_reads_no_large_level_that_the_thumbnail_does_not_need(
+    drawn: Image, read_px: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_slide(tmp_path / "s.tiff", drawn, factors=(1, 16))
+    settings = tissue_settings(grid={"tile_px": 128}, tissue={"min_component_tiles": 2})
+    read = {}
+    for largest_px in (10**8, 10**6):
+        monkeypatch.setattr("microtome.tissue.PICTURE_PX", largest_px)
+        read_px.clear()
+        find_tissue("s", path, None, None, tmp_path, settings)
+        read[largest_px] = sum(read_px)
+    assert read[10**8] > 2048 * 1536 * 0.9, "a small slide is read for a picture to judge it by"
+    assert read[10**6] < 2048 * 1536 / 16**2 * 1.5

@@ -118,3 +118,17 @@ def test_memory_stays_flat_over_2000_slides(tmp_path: Path) -> None:
 
     after_200_mb = held_after_mb(200)
     assert held_after_mb(1800) - after_200_mb < 15
+
+
+@pytest.mark.parametrize("kind", ["aperio", "philips", "generic"])
+def test_a_tile_that_is_not_in_the_file(kind: str, tmp_path: Path) -> None:
+    """Scanners that leave out background mean it; one that scans all of a slide has lost the tile: no filler pixels."""
+    path = write_slide(tmp_path / "s.tiff", tissue_like(1300, 900), kind=kind, tile_px=256, factors=(1, 2), missing=(8,))
+    with open_slide(path) as slide:
+        assert slide.read(0, 0, 0, 512, 256).max() < 255
+        assert slide.read(1000, 700, 0, 400, 300)[:200, :300].max() < 255, "beyond the edge there is nothing to be lost"
+        if kind == "aperio":
+            with pytest.raises(SlideError, match=r"has no pixels at \(512, 256\) in level 0: a tile is missing in the file"):
+                slide.read(500, 200, 0, 300, 200)
+        else:
+            assert (slide.read(512, 256, 0, 256, 256) == 255).all()

@@ -32,8 +32,7 @@ from microtome.settings import (
 )
 from microtome.tasks import read_task, with_patients
 
-SLIDE_COLUMNS = ["slide", "path", "mpp", "mask"]  # what a slide's tissue and tiles follow from, beside settings
-TASK_SLIDE_COLUMNS = [*SLIDE_COLUMNS, "mask_state"]  # of a task's slides: a mask that was edited changes their tiles, and so their features
+SLIDE_COLUMNS = ["slide", "path", "mpp", "mask", "mask_state"]  # what a slide's tissue and tiles follow from, beside settings
 PATIENT_COLUMNS = ["slide", "patient"]  # what splits follow from, beside targets
 
 
@@ -42,7 +41,7 @@ class Jobs:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.slides = select(read_slides(config.slides), config.cohort)[0]
+        self.slides = _with_mask_states(select(read_slides(config.slides), config.cohort)[0])
         self.shards = [shard_name(number, config.cohort.shards) for number in range(config.cohort.shards)]
         self.feature_shards = [shard_name(number, config.features.shards) for number in range(config.features.shards)]
         self.tasks = {name: self._task_slides(task.table) for name, task in config.tasks.items()}
@@ -55,7 +54,7 @@ class Jobs:
         task = with_patients(table, read_task(table), self.slides)
         slides = self.slides[self.slides["slide"].isin(task["slide"])]
         shards = [shard_of(slide, self.config.features.shards) for slide in slides["slide"]]
-        return slides.assign(shard=shards, mask_state=[_state(mask) for mask in slides["mask"]])
+        return slides.assign(shard=shards)
 
     def slides_digest(self, shard: str) -> str:
         """Changes when a slide of the shard is added, removed, moved, given another µm/px or mask, or is to be stored or no longer."""
@@ -63,12 +62,12 @@ class Jobs:
 
     @cached_property
     def _masks(self) -> dict[str, list[str]]:
-        drawn = self.slides[self.slides["mask"].notna()]
+        drawn = self.slides[self.slides["mask_state"] != ""]
         return {str(shard): sorted(rows["mask"]) for shard, rows in drawn.groupby("shard")}
 
     def masks(self, shard: str) -> list[str]:
         """The masks a person drew for slides of the shard, where they are there (a missing one is its slide's failure)."""
-        return [mask for mask in self._masks.get(shard, []) if Path(mask).is_file()]
+        return self._masks.get(shard, [])
 
     @cached_property
     def tile_settings_digest(self) -> str:
@@ -78,8 +77,8 @@ class Jobs:
 
     @cached_property
     def _feature_digests(self) -> dict[str, str]:
-        rows = pd.concat([*self.tasks.values(), pd.DataFrame(columns=[*TASK_SLIDE_COLUMNS, "shard"])]).drop_duplicates("slide")
-        return digests(rows.sort_values("slide"), TASK_SLIDE_COLUMNS)
+        rows = pd.concat([*self.tasks.values(), pd.DataFrame(columns=[*SLIDE_COLUMNS, "shard"])]).drop_duplicates("slide")
+        return digests(rows.sort_values("slide"), SLIDE_COLUMNS)
 
     def features_digest(self, shard: str) -> str:
         """Changes when the task slides of a feature shard, or a setting that changes their tiles, do."""
@@ -93,11 +92,11 @@ class Jobs:
     def _task_digests(self) -> dict[tuple[str, ...], str]:
         # Once: the jobs of `gma` ask for theirs once a feature shard.
         slides = {task: rows.assign(shard="all") for task, rows in self.tasks.items()}
-        kinds = (TASK_SLIDE_COLUMNS, PATIENT_COLUMNS)
+        kinds = (SLIDE_COLUMNS, PATIENT_COLUMNS)
         return {(task, *columns): digests(rows, columns).get("all", "empty") for task, rows in slides.items() for columns in kinds}
 
     def task_digest(self, task: str, columns: list[str]) -> str:
-        """Changes when a slide enters or leaves the task, or one of its `columns` (TASK_SLIDE_COLUMNS or PATIENT_COLUMNS) changes."""
+        """Changes when a slide enters or leaves the task, or one of its `columns` (SLIDE_COLUMNS or PATIENT_COLUMNS) changes."""
         return self._task_digests[(task, *columns)]
 
     def weights(self, encoder: str) -> list[str]:
@@ -192,11 +191,17 @@ class Jobs:
         return f"{encoder} (random weights)" if random else encoder
 
 
-def _state(mask: object) -> str:
-    """Changes when the file of a drawn mask does: by size and time, for many are asked each time the Snakefile is parsed."""
-    if not isinstance(mask, str) or not Path(mask).is_file():
+def _with_mask_states(slides: pd.DataFrame) -> pd.DataFrame:
+    """With `mask_state`, which changes when the file of a drawn mask does, be it by an older one; "" where there is none."""
+    return slides.assign(mask_state=[_state(Path(mask)) if isinstance(mask, str) else "" for mask in slides["mask"]])
+
+
+def _state(mask: Path) -> str:
+    """By size and time: many are asked each time the Snakefile is parsed."""
+    try:
+        found = mask.stat()
+    except OSError:
         return ""
-    found = Path(mask).stat()
     return f"{found.st_size} {found.st_mtime_ns}"
 
 

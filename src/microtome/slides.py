@@ -22,6 +22,7 @@ MppSource = Literal["table", "metadata", "tiff resolution", "objective power"]
 
 MAX_ANISOTROPY = 0.02  # ASSUME: pixels are square; scanners differ by far less between x and y
 MAX_SIDE_MM = 250.0  # ASSUME: no glass is longer (the usual is 75 mm, that of whole organs 200): a header that claims more is damaged
+WHOLE_VENDORS = ("aperio",)  # scan all of a slide: what OpenSlide gives as transparent was lost. Elsewhere it may be left out as background
 UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 TIFF_MAGIC = {b"II*\0": ("little", 4, 4), b"MM\0*": ("big", 4, 4), b"II+\0": ("little", 8, 8), b"MM\0+": ("big", 8, 8)}
 
@@ -45,7 +46,7 @@ class Slide(Protocol):
         Unscanned (transparent) areas are white.
 
         Raises:
-            SlideError: the region cannot be read; names the place.
+            SlideError: the region cannot be read, or was lost (`WHOLE_VENDORS`); names the place.
         """
 
     def __enter__(self) -> Self: ...
@@ -70,7 +71,17 @@ class OpenSlideReader:
             pixels = np.asarray(self._slide.read_region((x_px0, y_px0), level, (width_px, height_px)))
         except OpenSlideError as error:
             raise SlideError(f"cannot read {width_px} x {height_px} px of level {level} at ({x_px0}, {y_px0}): {error}") from error
+        if self.vendor in WHOLE_VENDORS:
+            self._refuse_holes(pixels[..., 3], x_px0, y_px0, level)
         return on_white(pixels)
+
+    def _refuse_holes(self, alpha: NDArray[np.uint8], x_px0: int, y_px0: int, level: int) -> None:
+        downsample = self.downsamples[level]
+        width_px, height_px = (math.floor(px - at / downsample) for px, at in zip(self.level_sizes_px[level], (x_px0, y_px0), strict=True))
+        holes = np.argwhere(alpha[: max(0, height_px), : max(0, width_px)] == 0)
+        if len(holes):
+            y, x = (round(at + px * downsample) for at, px in zip((y_px0, x_px0), holes[0], strict=True))
+            raise SlideError(f"has no pixels at ({x}, {y}) in level {level}: a tile is missing in the file")
 
     def __enter__(self) -> Self:
         return self

@@ -27,8 +27,7 @@ def read_thumbnail(
 ) -> Rgb8:
     """[height_px, width_px, 3]: the part of the slide that begins at `origin_px0` (x, y) and is `extent_px0` large, area-averaged."""
     scale_px0 = extent_px0[0] / width_px, extent_px0[1] / height_px
-    coarsest = max(1.0, ENOUGH * min(scale_px0))
-    level = max(number for number, downsample in enumerate(slide.downsamples) if downsample <= coarsest)
+    level = sufficient_level(slide, min(scale_px0))
     downsample = slide.downsamples[level]
     scale_px = scale_px0[0] / downsample, scale_px0[1] / downsample
     x_px, y_px = origin_px0[0] / downsample, origin_px0[1] / downsample
@@ -38,6 +37,12 @@ def read_thumbnail(
             box = x_px + left * scale_px[0], y_px + top * scale_px[1], x_px + right * scale_px[0], y_px + bottom * scale_px[1]
             thumbnail[top:bottom, left:right] = _read_averaged(slide, level, box, right - left, bottom - top)
     return thumbnail
+
+
+def sufficient_level(slide: Slide, scale_px0: float) -> int:
+    """The coarsest level from which a picture can be made whose pixels are `scale_px0` level-0 pixels wide."""
+    coarsest = max(1.0, ENOUGH * scale_px0)
+    return max(number for number, downsample in enumerate(slide.downsamples) if downsample <= coarsest)
 
 
 def _blocks(length_px: int, scale_px: float) -> Iterator[tuple[int, int]]:

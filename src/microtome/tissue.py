@@ -23,10 +23,11 @@ from microtome.masks import geojson, rasterise, read_geojson
 from microtome.one_level import open_for_thumbnail
 from microtome.retries import retries
 from microtome.settings import TissueSettings
-from microtome.slides import Rgb8, check_extent, resolution
-from microtome.thumbnails import OVERLAY_PX, contact_sheet, jpeg, overlay, read_thumbnail
+from microtome.slides import Rgb8, Slide, check_extent, resolution
+from microtome.thumbnails import OVERLAY_PX, contact_sheet, jpeg, overlay, read_thumbnail, sufficient_level
 from microtome.tissue_mask import segment
 
+PICTURE_PX = 10**8  # a tenth of a gigapixel slide
 SCHEMA = pa.schema(
     [
         ("slide", pa.string()),
@@ -63,7 +64,7 @@ def find_tissue(slide: str, path: Path, table_mpp: float | None, mask_file: Path
         if places.columns * places.rows == 0:
             read_thumbnail(opened, (width_px0, height_px0), 1, 1)  # is it sound?
             return row | {"status": "empty", "reason": f"smaller than a tile: {width_px0} x {height_px0} px, a tile is {places.tile_px0:g}"}
-        picture = _picture(places, subpixels, partial(read_thumbnail, opened))
+        picture = _picture(places, subpixels, opened)
     thumbnail = _reduced(picture, places.columns * subpixels, places.rows * subpixels)
     subpixel_px0 = places.cell_px0[0] / subpixels, places.cell_px0[1] / subpixels
     if mask_file is None:
@@ -78,13 +79,19 @@ def find_tissue(slide: str, path: Path, table_mpp: float | None, mask_file: Path
     return row | ({} if mask.any() else {"status": "empty", "reason": _why_empty(mask_file)})
 
 
-def _picture(places: TileGrid, subpixels: int, read: "partial[Rgb8]") -> Rgb8:
-    """The thumbnail, or a larger picture, a whole multiple of it, for a slide of few tiles: the overlay has to be judged by a person."""
+def _picture(places: TileGrid, subpixels: int, slide: Slide) -> Rgb8:
+    """The thumbnail, or a larger picture, a whole multiple of it, for a slide of few tiles: the overlay has to be judged by a person.
+
+    No level larger than `PICTURE_PX` is read for it, unless the thumbnail needs that level.
+    """
     width_px, height_px = places.columns * subpixels, places.rows * subpixels
     extent_px0 = places.columns * places.cell_px0[0], places.rows * places.cell_px0[1]
-    finest = max(1, int(min(extent_px0[0] / width_px, extent_px0[1] / height_px)))
+    scale_px0 = min(extent_px0[0] / width_px, extent_px0[1] / height_px)
+    needed = slide.downsamples[sufficient_level(slide, scale_px0)]
+    small = [of for of, (width, height) in zip(slide.downsamples, slide.level_sizes_px, strict=True) if width * height <= PICTURE_PX]
+    finest = max(1, int(scale_px0 / min(needed, *small)))
     factor = min(max(1, OVERLAY_PX // max(width_px, height_px)), finest)
-    return np.asarray(read(extent_px0, width_px * factor, height_px * factor))
+    return read_thumbnail(slide, extent_px0, width_px * factor, height_px * factor)
 
 
 def _reduced(picture: Rgb8, width_px: int, height_px: int) -> Rgb8:
