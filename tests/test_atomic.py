@@ -54,6 +54,8 @@ def test_what_a_killed_job_left_is_swept_and_nothing_else(tmp_path: Path) -> Non
         job = multiprocessing.get_context("fork").Process(target=_killed, args=(tmp_path / "a.tar",))
         job.start()
         job.join()
+    sweep_parts(tmp_path, "other.tar")
+    assert len(names(tmp_path)) == 2, "of another file"
     (tmp_path / "b.tar").touch()
     (tmp_path / "b.part").touch()
     (tmp_path / ".hidden").touch()

@@ -15,8 +15,9 @@ import pytest
 
 from microtome.errors import UserError
 from microtome.ledger import Row, SlideJob, attempt_all, refuse_failures
+from microtome.settings import CohortSettings
 from tests.drawn_slides import tissue_like, write_slide
-from tests.stage_settings import tiles_settings, tissue_settings
+from tests.stage_settings import changed_config, tiles_settings, tissue_settings
 from tests.test_tiles import digests
 from tests.test_tissue import write_cohort
 
@@ -24,7 +25,9 @@ SECTIONS = {"grid": {"tile_px": 64}, "tissue": {"min_component_tiles": 2}}
 
 
 def make(folder: Path, slide: str, how: str) -> Row:
-    """Work that goes well, raises, ends its process, or fills the disk."""
+    """Work that goes well, takes long, raises, ends its process, or fills the disk."""
+    if how == "slow":
+        time.sleep(1)
     if how == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "raises":
@@ -43,6 +46,21 @@ def test_a_process_that_dies_costs_its_slide_alone(tmp_path: Path) -> None:
     assert rows[1]["reason"] == "the process that read it died: a damaged file, or no memory left"
     assert rows[2]["reason"] == "ZeroDivisionError: a bug of a library"
     assert sorted(path.name for path in tmp_path.glob("*.out")) == ["s0.out", "s3.out", "s4.out"]
+
+
+def test_those_that_are_left_after_one_that_died_are_still_made_side_by_side(tmp_path: Path) -> None:
+    start = time.monotonic()
+    rows = attempt_all(jobs(tmp_path, ["dies", *["slow"] * 8]), tmp_path, 4, "test")
+    assert [row["status"] for row in rows] == ["failed", *["ok"] * 8]
+    assert time.monotonic() - start < 7.5, "one after another they take 8 s, and a process each"
+
+
+def test_what_is_no_slides_file_is_left(tmp_path: Path) -> None:
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / ".nfs0001").touch()
+    (tmp_path / "gone.out").touch()
+    attempt_all(jobs(tmp_path, ["well"]), tmp_path, 1, "test")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".nfs0001", "a folder", "s0.json", "s0.out"]
 
 
 def test_failed_slides_are_tried_again_and_finished_ones_are_not(tmp_path: Path) -> None:
@@ -101,6 +119,19 @@ def test_tiles_on_a_full_disk_leave_no_half_tar(small_disk: Path, tmp_path: Path
     assert subprocess.run(commands[1], check=False).returncode == 0
 
 
+def test_any_job_on_a_full_disk_says_so(small_disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "slides.csv").write_text("slide,path,patient,organ\n" + "".join(f"s{n},/a,p,lung\n" for n in range(20_000)))
+    (small_disk / "ballast").write_bytes(bytes(4 * 2**20 - used_b(small_disk) - 20 * 1024))
+    outputs = [f"--{name}={small_disk / name}" for name in ("slides", "excluded", "attrition", "named")]
+    settings = CohortSettings(cohort=changed_config().cohort).json_text()
+    command = [sys.executable, "-m", "microtome.cohort", "--slides-table", str(tmp_path / "slides.csv"), *outputs, "--settings", settings]
+    stopped = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert stopped.returncode == 1
+    assert stopped.stderr.startswith("microtome: ")
+    assert "No space left on device. Make room and run again" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
 def used_b(folder: Path) -> int:
     found = os.statvfs(folder)
     return (found.f_blocks - found.f_bfree) * found.f_frsize
@@ -155,6 +186,10 @@ def test_soak_a_shard_killed_at_random_moments_ends_in_the_same_bytes(tmp_path: 
                 assert process.wait() == -signal.SIGKILL
                 landed += 1
             if landed == kills:
+                (killed / stage).mkdir(exist_ok=True)
+                (killed / stage / f".0.{'parquet' if stage == 'tissue' else 'arrow'}.1.part").write_bytes(
+                    b"half"
+                )  # which kills seldom meet
                 break
         assert landed == kills
         subprocess.run(command, check=True)

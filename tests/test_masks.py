@@ -108,7 +108,10 @@ def test_what_is_written_is_what_qupath_reads() -> None:
         ("[1]", "expected GeoJSON"),
         (json.dumps({**FEATURE, "geometry": {"type": "Point", "coordinates": [1, 2]}}), "a Point, which has no area"),
         (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[[1, "x"]]]}}), "expected GeoJSON"),
-        (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[[1, float("nan")]]]}}), "a coordinate that is no number"),
+        (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[[]]]}}), "a coordinate that is no pair of numbers"),
+        (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[[1], [2]]]}}), "a coordinate that is no pair of numbers"),
+        (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[1, 2], [3, 4]]}}), "expected GeoJSON"),
+        (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[[1, float("nan")]]]}}), "a coordinate that is no pair of numbers"),
     ],
 )
 def test_what_is_no_mask_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -129,3 +132,10 @@ def test_an_empty_mask_has_no_polygons_and_a_drawing_off_the_slide_no_pixels(tmp
     assert not rasterise(far, (10.0, 10.0), 4, 4).any()
     around = [[np.array([[-50.0, -50], [500, -50], [500, 500], [-50, 500]])]]
     assert rasterise(around, (10.0, 10.0), 4, 4).all()
+
+
+@pytest.mark.parametrize(("kind", "coordinates"), [("Polygon", []), ("Polygon", [[]]), ("MultiPolygon", []), ("MultiPolygon", [[[]], []])])
+def test_an_annotation_without_corners_is_no_tissue(kind: str, coordinates: list[object], tmp_path: Path) -> None:
+    (tmp_path / "m.geojson").write_text(json.dumps({**FEATURE, "geometry": {"type": kind, "coordinates": coordinates}}))
+    assert read_geojson(tmp_path / "m.geojson") == []
+    assert not rasterise([], (10.0, 10.0), 3, 4).any()

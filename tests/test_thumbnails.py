@@ -9,7 +9,7 @@ from PIL import Image
 
 from microtome.grid import tile_grid
 from microtome.slides import open_slide
-from microtome.thumbnails import OUTLINE, contact_sheet, jpeg, overlay, read_thumbnail
+from microtome.thumbnails import OUTLINE, contact_sheet, jpeg, overlay, read_thumbnail, write_contact_sheets
 from tests.drawn_slides import tissue_like, write_slide
 from tests.stage_settings import tissue_settings
 
@@ -87,3 +87,12 @@ def test_a_note_is_broken_between_words(tmp_path: Path) -> None:
     assert ((sheets[0] < 128) == (sheets[1] < 128))[first_line].all()
     assert (sheets[0] < 128)[second_line].any()
     assert not (sheets[1] < 128)[second_line].any()
+
+
+def test_many_slides_have_several_sheets_and_no_more_than_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microtome.thumbnails.SHEET_SLIDES", 2)
+    shown = [(f"s{number}", "no tissue found", tmp_path / "none.jpg") for number in range(5)]
+    for slides, sheets in ((5, 3), (2, 1), (0, 1)):
+        write_contact_sheets(shown[:slides], tmp_path)
+        names = ["_contact_sheet.jpg", "_contact_sheet_2.jpg", "_contact_sheet_3.jpg"][:sheets]
+        assert sorted(path.name for path in tmp_path.iterdir()) == names

@@ -341,3 +341,15 @@ def with_bytes_before_its_end(path: Path, number: int) -> Path:
     content[offset_b : offset_b + size_b] = smaller[:-2] + bytes(size_b - len(smaller)) + smaller[-2:]
     (path.parent / "odd.tiff").write_bytes(content)
     return path.parent / "odd.tiff"
+
+
+def test_a_mask_that_cannot_be_read_is_its_slides_failure(tmp_path: Path) -> None:
+    path = str(write_slide(tmp_path / "a.tiff", tissue_like(900, 700)))
+    (tmp_path / "folder.geojson").mkdir()
+    found = run(tmp_path, {"a": {"path": path}, "b": {"path": path}, "c": {"path": path, "mask": str(tmp_path / "folder.geojson")}})
+    assert found["status"].to_dict() == {"a": "ok", "b": "ok", "c": "failed"}
+    assert found.loc["c", "reason"] == f"mask {tmp_path / 'folder.geojson'}: Is a directory"
+    (tmp_path / "tissue" / "0" / "b.geojson").unlink()
+    again = make_tiles(tmp_path, tiles_settings(grid=GRID, tiles={"jpeg_quality": 70}))
+    assert again["status"].to_dict() == {"a": "ok", "b": "failed", "c": "failed"}
+    assert again.loc["b", "reason"].endswith("b.geojson: No such file or directory")

@@ -28,7 +28,7 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text)
 
 
-def sweep_parts(folder: Path) -> None:
-    """Remove what killed jobs left half-written directly in `folder`."""
-    for part in folder.glob(".*.part"):
+def sweep_parts(folder: Path, name: str = "*") -> None:
+    """Remove what killed jobs left half-written directly in `folder`, of all files or of one `name`."""
+    for part in folder.glob(f".{name}.*.part"):
         part.unlink(missing_ok=True)

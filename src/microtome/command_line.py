@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ValidationError
 
-from microtome.errors import STOPPED, StoppedError, UserError
+from microtome.errors import NO_ROOM, STOPPED, StoppedError, UserError
 from microtome.explain import explain
 
 
@@ -53,7 +53,7 @@ def _settings(kind: type[BaseModel], text: str) -> BaseModel:
 
 
 def run(function: Callable[..., None]) -> None:
-    """Call `function` with the flags of this process; a `UserError` ends it with its text and status 1, not with a traceback.
+    """Call `function` with the flags of this process; a `UserError` or a full disk ends it with its text and status 1, without a traceback.
 
     A `StoppedError` ends it with status `STOPPED`, so that a launcher can tell a stop from a failure.
     """
@@ -66,3 +66,8 @@ def run(function: Callable[..., None]) -> None:
         sys.exit(STOPPED)
     except UserError as error:
         sys.exit(f"microtome: {error}")
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"microtome: {where}{error.strerror}. Make room and run again: what is finished is kept.")

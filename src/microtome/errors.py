@@ -1,5 +1,7 @@
 """The exceptions whose text is meant for the user."""
 
+import errno
+
 
 class UserError(Exception):
     """An input or a setting is wrong. The text says what was expected, what was found and what to do; it is shown without a traceback."""
@@ -10,3 +12,4 @@ class StoppedError(UserError):
 
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of an OSError that is nobody's mistake

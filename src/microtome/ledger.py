@@ -4,7 +4,6 @@ Each slide has a sidecar `<slide>.json` beside its files, written last: what it 
 time of the source) and its row of the shard's table. A slide whose sidecar matches is not made again; one that failed is, with `again`.
 """
 
-import errno
 import gc
 import hashlib
 import json
@@ -12,10 +11,11 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,12 @@ from typing import Any
 import cv2
 
 from microtome.atomic import sweep_parts, write_text
-from microtome.errors import UserError
+from microtome.errors import NO_ROOM, UserError
 from microtome.progress import progress
 from microtome.section import Section
 from microtome.slides import SlideError
 
 Row = dict[str, Any]
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 SHOWN_REASONS = 20
 WORKERS_IMPORT = ["pandas", "pyarrow.parquet", "microtome.tile_source", "microtome.tissue_mask", "microtome.thumbnails"]  # once for all
 
@@ -142,26 +141,32 @@ def attempt_all(jobs: Sequence[SlideJob], folder: Path, workers: int, what: str,
     """
     folder.mkdir(parents=True, exist_ok=True)
     sweep_parts(folder)
+    slides = {job.slide for job in jobs}
     for path in folder.iterdir():
-        if path.stem not in {job.slide for job in jobs} and not path.name.startswith("_"):
+        if path.stem not in slides and not path.name.startswith(("_", ".")) and path.is_file():
             path.unlink()
     rows = dict(progress(_in_processes(jobs, workers, again), len(jobs), what, "slide"))
     return [rows[job.slide] for job in jobs]
 
 
 def _in_processes(jobs: Sequence[SlideJob], workers: int, again: bool) -> Iterator[tuple[str, Row]]:
-    """Slides and their rows as they come. Slides that were under way when a process died are tried again, each in a process of its own."""
+    """Slides and their rows as they come. When a process died, those that are left are tried once more, each in a process of its own."""
     left = {job.slide: job for job in jobs}
     try:
         for slide, row in _pool(jobs, workers, again):
             yield slide, row
             del left[slide]
     except BrokenProcessPool:
-        for job in left.values():
-            try:
-                yield from _pool([job], 1, again)
-            except BrokenProcessPool:
-                yield job.slide, record(job, failed(job, "the process that read it died: a damaged file, or no memory left"))
+        with ThreadPoolExecutor(workers) as threads:
+            yield from threads.map(partial(_alone, again=again), left.values())
+
+
+def _alone(job: SlideJob, again: bool) -> tuple[str, Row]:
+    try:
+        (made,) = _pool([job], 1, again)
+        return made
+    except BrokenProcessPool:
+        return job.slide, record(job, failed(job, "the process that read it died: a damaged file, or no memory left"))
 
 
 def _pool(jobs: Sequence[SlideJob], workers: int, again: bool) -> Iterator[tuple[str, Row]]:

@@ -110,7 +110,7 @@ def read_geojson(path: Path) -> list[Polygon]:
         return [polygon for feature in features for polygon in _polygons_of(feature["geometry"])]
     except OSError as error:
         raise SlideError(f"mask {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise SlideError(f"mask {path}: expected GeoJSON with Polygon or MultiPolygon features, found {error!r}") from error
 
 
@@ -118,10 +118,10 @@ def _polygons_of(geometry: dict[str, Any]) -> list[Polygon]:
     if geometry["type"] not in ("Polygon", "MultiPolygon"):
         raise ValueError(f"a {geometry['type']}, which has no area")
     coordinates = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
-    found = [[np.asarray(ring, float)[:, :2] for ring in rings] for rings in coordinates]
-    if not all(np.isfinite(ring).all() for rings in found for ring in rings):
-        raise ValueError("a coordinate that is no number")
-    return found
+    found = [[np.asarray(ring, float)[:, :2] for ring in rings if len(ring)] for rings in coordinates]
+    if not all(ring.shape[1] == 2 and np.isfinite(ring).all() for rings in found for ring in rings):
+        raise ValueError("a coordinate that is no pair of numbers")
+    return [rings for rings in found if rings]
 
 
 def rasterise(found: list[Polygon], pixel_px0: tuple[float, float], rows: int, columns: int) -> Mask:

@@ -11,6 +11,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from microtome.atomic import atomic_path
 from microtome.slides import Rgb8, Slide
 
 BLOCK_PX = 4096  # side of what is read at once: memory stays flat when a gigapixel slide has one level only
@@ -20,6 +21,7 @@ OUTLINE = (0, 190, 60)
 VEIL = 0.45  # how much white is laid on what is not tissue
 SHEET_CELL_PX, SHEET_LABEL_PX, SHEET_COLUMNS = 220, 18, 12
 SHEET_LETTERS = 36  # a line of a note
+SHEET_SLIDES = 600  # a sheet of 2,640 x 11,900 px
 
 
 def read_thumbnail(
@@ -72,6 +74,17 @@ def overlay(picture: Rgb8, mask: NDArray[np.bool_]) -> Rgb8:
 def jpeg(picture: Rgb8) -> bytes:
     """The bytes of a JPEG file."""
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=88, colorsubsampling="444"))
+
+
+def write_contact_sheets(slides: Sequence[tuple[str, str, Path]], folder: Path) -> None:
+    """Write `_contact_sheet.jpg`, and `_contact_sheet_2.jpg` and so on for more slides than one holds; see `contact_sheet`."""
+    sheets = [slides[first : first + SHEET_SLIDES] for first in range(0, max(1, len(slides)), SHEET_SLIDES)]
+    names = [f"_contact_sheet{f'_{number}' * (number > 1)}.jpg" for number in range(1, len(sheets) + 1)]
+    for name, shown in zip(names, sheets, strict=True):
+        with atomic_path(folder / name) as part:
+            part.write_bytes(contact_sheet(shown))
+    for old in set(folder.glob("_contact_sheet*.jpg")) - {folder / name for name in names}:
+        old.unlink()
 
 
 def contact_sheet(slides: Sequence[tuple[str, str, Path]]) -> bytes:

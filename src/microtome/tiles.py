@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from microtome.atomic import sweep_parts
 from microtome.command_line import run
 from microtome.grid import TileGrid, tile_grid
 from microtome.jpeg_tiles import UnreadableTile
@@ -161,6 +162,8 @@ def tiles(
     """Make the tiles of every slide of a shard."""
     found = pd.read_parquet(tissue).merge(slides_of_shard(slides, shard)[["slide", "path", "pretrain"]], on="slide", validate="1:1")
     jobs = [_job(slide, masks, folder, settings) for _, slide in found[found["status"] == "ok"].iterrows()]
+    for output in (table, index):
+        sweep_parts(output.parent, output.name)
     with room_needed(folder), retries(folder, found["slide"]) as again:
         made = {row["slide"]: row for row in attempt_all(jobs, folder, workers, f"tiles {shard}", again)}
         rows = [made.get(row.slide, {"slide": row.slide, "status": row.status, "reason": row.reason}) for row in found.itertuples()]
@@ -173,7 +176,7 @@ def tiles(
 def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSettings) -> SlideJob:
     name, path, mask_file = str(slide["slide"]), Path(str(slide["path"])), masks / f"{slide['slide']}.geojson"
     mpp, subpixels = float(slide["mpp"]), int(slide["subpixels"])
-    mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16]
+    mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16] if mask_file.is_file() else None  # which its slide will say
     stored = settings.tiles.store == "all" or bool(slide["pretrain"])
     as_stored = settings.model_copy(update={"tiles": settings.tiles.model_copy(update={"store": "all"})})
     source, by_tissue = source_of(path, settings.reader.checksum), read_sidecar(masks / f"{name}.json")

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from microtome.atomic import atomic_path, write_text
+from microtome.atomic import atomic_path, sweep_parts, write_text
 from microtome.command_line import run
 from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
@@ -24,7 +24,7 @@ from microtome.one_level import open_for_thumbnail
 from microtome.retries import retries
 from microtome.settings import TissueSettings
 from microtome.slides import Rgb8, Slide, check_extent, resolution
-from microtome.thumbnails import OVERLAY_PX, contact_sheet, jpeg, overlay, read_thumbnail, sufficient_level
+from microtome.thumbnails import OVERLAY_PX, jpeg, overlay, read_thumbnail, sufficient_level, write_contact_sheets
 from microtome.tissue_mask import segment
 
 PICTURE_PX = 10**8  # a tenth of a gigapixel slide
@@ -127,19 +127,20 @@ def tissue(slides: Path, shard: str, folder: Path, table: Path, max_failed_fract
         }
         make = partial(find_tissue, slide["slide"], path, table_mpp, mask_file, folder, settings)
         jobs.append(SlideJob(slide["slide"], folder, inputs, SUFFIXES, make))
+    sweep_parts(table.parent, table.name)
     with room_needed(folder), retries(folder, found["slide"]) as again:
         rows = attempt_all(jobs, folder, workers, f"tissue {shard}", again)
-        sheet = contact_sheet([(row["slide"], row["reason"], folder / f"{row['slide']}.jpg") for row in rows])
-        with atomic_path(folder / "_contact_sheet.jpg") as part:
-            part.write_bytes(sheet)
+        write_contact_sheets([(row["slide"], row["reason"], folder / f"{row['slide']}.jpg") for row in rows], folder)
         refuse_failures(rows, max_failed_fraction, f"tissue {shard}")
         write_table(rows, SCHEMA, table)
 
 
 def _content(mask_file: Path | None) -> str | None:
-    if mask_file is None or not mask_file.is_file():
+    """A digest of a drawn mask; None where there is none, or none that can be read: its slide will say so."""
+    try:
+        return None if mask_file is None else hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16]
+    except OSError:
         return None
-    return hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16]
 
 
 if __name__ == "__main__":
