@@ -49,6 +49,12 @@ def dry_run(folder: Path, *overlays: Path) -> tuple[float, float, str]:
     return snakemake(folder, "--configfile", str(folder / PAPER), *map(str, overlays), "--dry-run", "--quiet", "rules")
 
 
+def counts(printed: str) -> dict[str, int]:
+    """The jobs of a dry run, by rule."""
+    lines = printed.split("Job stats:")[1].split("total")[0].splitlines()[3:]
+    return {rule: int(count) for rule, count in (line.split() for line in lines if line)}
+
+
 def stand_in(folder: Path) -> int:
     """Empty files for all results, and what Snakemake notes of each as of one that its job made. Returns the number of files."""
     options = ["--configfile", str(folder / PAPER)]

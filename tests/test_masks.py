@@ -111,7 +111,10 @@ def test_what_is_written_is_what_qupath_reads() -> None:
         (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[[]]]}}), "a coordinate that is no pair of numbers"),
         (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[[1], [2]]]}}), "a coordinate that is no pair of numbers"),
         (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[1, 2], [3, 4]]}}), "expected GeoJSON"),
-        (json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[[1, float("nan")]]]}}), "a coordinate that is no pair of numbers"),
+        (
+            json.dumps({**FEATURE, "geometry": {"type": "Polygon", "coordinates": [[[1, float("nan")]]]}}),
+            "a coordinate that is no pair of numbers",
+        ),
     ],
 )
 def test_what_is_no_mask_is_refused(text: str, message: str, tmp_path: Path) -> None:

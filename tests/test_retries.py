@@ -31,7 +31,7 @@ def _fail(folder: Path) -> None:
         raise UserError("too many failed")
 
 
-@pytest.mark.parametrize("note", ["", "{"])
+@pytest.mark.parametrize("note", ["", "{", "null", "{}"])
 def test_a_job_that_did_not_end_well_is_followed_by_a_retry(note: str, tmp_path: Path) -> None:
     assert tries_again(tmp_path, "a")
     with pytest.raises(UserError):

@@ -140,7 +140,8 @@ def _retry(failed: pd.DataFrame, configfile: Sequence[Path]) -> str:
         "To try them, and them alone, once more (finished slides are kept), with the profile of this run for PROFILE "
         "(`slurm` or `profiles/local`, say):\n\n"
         f"```\nsnakemake --profile PROFILE{overlays} --forcerun {targets} -- results/catalog/summary.md\n```\n\n"
-        "The next run of all then makes the features of those that tasks name, and trains the aggregators of these tasks again."
+        "Where the slide table was changed since, run all first. The next run of all then makes the features of those that tasks name, and "
+        "trains the aggregators of these tasks again."
     )
 
 

@@ -64,13 +64,13 @@ def at_once(stage: Stage, profile: Profile) -> int:
 def row(stage: Stage, profile: Profile, node_gpus: int) -> dict[str, str]:
     """The stage's line as text."""
     needs, side_by_side = profile.needs(stage.rule), at_once(stage, profile)
-    asks = f"{max(needs.nodes, 1)} x {needs.gpus} GPUs" if needs.gpus and needs.nodes > 1 else f"{needs.gpus} GPU, " * bool(needs.gpus)
-    memory = f", {needs.mem_mb / 1000:.0f} GB" * bool(needs.mem_mb)
-    asks += f"{plural(needs.threads, 'core')}{memory}" if needs.nodes <= 1 else ""
+    cores = needs.threads * needs.processes if needs.nodes > 1 else needs.threads
+    asks = [f"{needs.gpus} GPU{'s' * (needs.gpus > 1)}"] * bool(needs.gpus) + [plural(cores, "core")]
+    asks += [f"{needs.mem_mb / 1000:.0f} GB"] * bool(needs.mem_mb)
     return {
         "stage": stage.name,
         "jobs": f"{stage.jobs:,}",
-        "one job": asks,
+        "one job": f"{needs.nodes} x " * (needs.nodes > 1) + ", ".join(asks),
         "at once": f"{side_by_side:,}",
         "waves": f"{waves(stage, profile):,}",
         "h a job": _hours(hours_a_job(stage, profile)),

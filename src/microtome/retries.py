@@ -19,7 +19,8 @@ def retries(folder: Path, slides: Iterable[str]) -> Iterator[bool]:
     try:
         known = json.loads(note.read_text())
     except (OSError, ValueError):
-        known = names
+        known = None
+    again = not isinstance(known, list) or known == names
     note.unlink(missing_ok=True)
-    yield known == names
+    yield again
     write_text(note, json.dumps(names) + "\n")
