@@ -1,6 +1,6 @@
 # What the rules share: CONFIG, validated, and JOBS, which knows the shards, encoders and tasks. No rule stands here.
 # A value that changes no bytes (workers, a failure limit, a batch size) stands in the command as an f-string: params would rerun for it.
-# The slide table is read once, when this is parsed: nothing else here grows with the slides.
+# The slide table is read once, when this is parsed (and each drawn mask asked for its size and time): nothing else here grows with the slides.
 
 import os
 import shlex

@@ -35,7 +35,7 @@ def test_queueing_by_hand(config: Config, slurm: Profile) -> None:
     assert waves(dino, slurm) == 25
     assert elapsed_h(dino, slurm) == pytest.approx(1.625e9 / (89 * 24) / 3600)  # 3 nodes x 8 GPUs
     line = row(dino, slurm, 8)
-    assert (line["GPU h"], line["node h"], line["one job"], line["limit"]) == ("5,072", "634", "3 x 8 GPUs", "48")
+    assert (line["GPU h"], line["node h"], line["one job"], line["limit"]) == ("5,072", "634", "3 x 8 GPUs, 128 cores, 128 GB", "48")
 
 
 def test_the_text_says_what_it_assumes_and_what_will_not_do(config: Config, slurm: Profile) -> None:
