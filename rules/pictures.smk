@@ -89,11 +89,13 @@ rule figure_neighbours:
 rule figure_attention:
     "Where the aggregators of a task look on the slides predicted best and worst: a map over each slide, and tiles."
     input:
-        runs=expand("results/gma/{{task}}/{encoder}/runs.csv", encoder=last_checkpoints(JOBS.encoders)),
         predictions=expand("results/gma/{{task}}/{encoder}/predictions.parquet", encoder=last_checkpoints(JOBS.encoders)),
         attention=expand("results/gma/{{task}}/{encoder}/attention.parquet", encoder=last_checkpoints(JOBS.encoders)),
         catalog=COORDS or ancient(CATALOG),
-        code=code("figure_attention", "attended", "slide_map", "figure_style", "tile_sheet", "runs"),
+        code=code(
+            *("figure_attention", "attended", "comparisons", "slide_map", "slide_tiles", "slide_pixels", "thumbnails", "one_level"),
+            *("figure_style", "tile_sheet"),
+        ),
     output:
         pdf="results/figures/attention/{task}.pdf",
         png=report(
@@ -116,7 +118,7 @@ rule figure_attention:
         tiles=CONFIG.features.coords or "results/tiles",
     shell:
         "python -m microtome.figure_attention"
-        " --runs {input.runs}"
+        " --predictions {input.predictions}"
         " --catalog {input.catalog}"
         " --tiles {params.tiles}"
         " --pdf {output.pdf}"

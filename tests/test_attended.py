@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from microtome.attended import SHOWN, Attended, best_encoder, chosen, drawn, with_tiles
+from microtome.comparisons import aucs_on_the_same_slides, ranking
 from microtome.errors import UserError
-from tests.benchmark_runs import write_runs
+from tests.benchmark_runs import write_predictions
 from tests.test_quality_sample import catalog_of
 from tests.tile_folder import slide_table
 
@@ -24,12 +25,17 @@ def predictions(**slides: tuple[int, list[float]]) -> pd.DataFrame:
 
 
 def test_the_best_is_shown_among_last_checkpoints_and_baselines(tmp_path: Path) -> None:
-    paths = write_runs(tmp_path, ["texture"], ["dino@1", "dino@4", "res50"], splits=5)
-    for path, auc in zip(paths, (0.9, 0.6, 0.7), strict=True):
-        table = pd.read_csv(path)
-        table.loc[table["epoch"] == table["epoch"].max(), "auc"] = auc
-        table.to_csv(path, index=False)
+    paths = write_predictions(tmp_path, ["texture"], ["dino@1", "dino@4", "res50"], splits=5)
+    for path, right in zip(paths, (8, 5, 6), strict=True):
+        table = pd.read_parquet(path)
+        truth = table["target"] == 1
+        table["probability_1"] = truth.where(table["slide"].str[1:].astype(int) < right, ~truth).astype(float)
+        table.to_parquet(path)
     assert best_encoder(paths) == "res50"  # dino@1 is no last checkpoint
+    lacking = pd.read_parquet(paths[1])
+    lacking[lacking["slide"] < "s5"].to_parquet(paths[1])  # it is right on what it has, but so is the other there
+    assert best_encoder(paths) == ranking(aucs_on_the_same_slides(paths), 100, 0)["encoder"][0] == "dino@4"
+    assert best_encoder(paths[::-1]) == "res50", "of equals the first"
 
 
 def test_of_each_class_those_predicted_best_and_worst_on_the_mean_of_their_runs() -> None:

@@ -85,6 +85,17 @@ def test_features_of_two_encoders(tmp_path: Path, table: pd.DataFrame) -> None:
         bags(tmp_path, table, ["s0", "s1"])
 
 
+def test_a_slide_with_features_in_two_tables(tmp_path: Path, table: pd.DataFrame) -> None:
+    with pytest.raises(UserError, match=r"Slide s1 has features more than once in .*0\.parquet, .*1\.parquet\. Expected each slide in one"):
+        bags(tmp_path, pd.concat([table, table.iloc[1:2]]), ["s0", "s1"])
+
+
+def test_features_of_two_dtypes(tmp_path: Path, table: pd.DataFrame) -> None:
+    write(tmp_path / "s1.h5", features(3, seed=1).astype(np.float16))
+    with pytest.raises(UserError, match=r"more than one dtype: torch\.float16 \(slide s1\), before it torch\.float32"):
+        bags(tmp_path, table, ["s0", "s1"])
+
+
 def test_features_that_do_not_fit_stay_in_their_files(
     tmp_path: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,10 @@ def test_splits_that_agree_exactly() -> None:
         found = corrected_difference(values, 0.25)
         assert found.mean == values[0]
         assert np.isnan([found.low, found.high, found.p]).all()
+    for values in (np.array([0.9, 0.8, 0.7]) - [0.8, 0.7, 0.6], np.array([0.3, 0.6]) - [0.1 + 0.2, 0.6]):  # the same within rounding
+        assert np.ptp(values) > 0
+        found = corrected_difference(values, 0.25)
+        assert found.p == 1 if abs(found.mean) < 0.05 else np.isnan([found.p, found.low]).all()
     assert holm([0.01, np.nan, 0.02])[:3:2] == pytest.approx([0.03, 0.04])  # counted among the tests all the same
 
 
@@ -95,6 +99,15 @@ def test_a_ranking_has_the_ranks_that_resamples_give() -> None:
     assert close[["rank_low", "rank_high"]].to_numpy().tolist() == [[1, 2], [1, 2]]
     same = ranking(aucs({"a": [0.4, 0.6], "b": [0.4, 0.6]}), 100, 0)
     assert same["rank"].tolist() == [1, 1]
+    rounded = ranking(aucs({"a": [0.1, 0.2, 0.3], "b": [0.3, 0.2, 0.1]}), 100, 0)
+    assert rounded["mean"].nunique() == 2, "by rounding alone"
+    assert rounded["rank"].tolist() == [1, 1]
+
+
+def test_a_ranking_of_one_split_has_no_ends() -> None:
+    table = ranking(aucs({"a": [0.7], "b": [0.8]}), 100, 0)
+    assert table["encoder"].tolist() == ["b", "a"]
+    assert table[["rank_low", "rank_high", "low", "high"]].isna().all(axis=None)
 
 
 def test_encoders_are_compared_on_the_validation_slides_that_all_of_them_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

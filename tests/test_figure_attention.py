@@ -45,10 +45,10 @@ def folder(tmp_path: Path) -> Path:
 def test_the_figure_is_made_from_files(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     monkeypatch.setattr(one_level, "open_slide", lambda path: opened.append(path) or open_slide(path))
-    runs = sorted(folder.glob("gma/**/runs.csv"))
+    paths = sorted(folder.glob("gma/**/predictions.parquet"))
     outputs = [folder / f"attention.{kind}" for kind in ("pdf", "png", "csv")]
     settings = AttentionSettings(slides=1, named=(), labels={"res50": "res50 (random weights)"})
-    figure_attention(runs, folder / "catalog.parquet", folder / "tiles", *outputs, settings)
+    figure_attention(paths, folder / "catalog.parquet", folder / "tiles", *outputs, settings)
     assert_saved(outputs[0], outputs[1])
     table = pd.read_csv(outputs[2])
     assert table.groupby("slide").size().to_dict() == {f"slide{number:03d}": tiles for number, tiles in enumerate(TILES)}
@@ -107,10 +107,10 @@ def test_pages_of_the_pdf_fit_a_journals(folder: Path) -> None:
         assert [len(some) for some in found] == expected, tile_px
         assert [slide for some in found for slide in some] == list(range(slides))
         assert (HEAD_PX + max(expected) * Sheet(tile_px).row_px + FOOT_PX) / DPI * 25.4 <= 240
-    runs = sorted(folder.glob("gma/**/runs.csv"))
+    paths = sorted(folder.glob("gma/**/predictions.parquet"))
     outputs = [folder / f"attention.{kind}" for kind in ("pdf", "png", "csv")]
     settings = AttentionSettings(slides=1, named=(), labels={})
-    figure_attention(runs, folder / "catalog.parquet", folder / "tiles", *outputs, settings)
+    figure_attention(paths, folder / "catalog.parquet", folder / "tiles", *outputs, settings)
     boxes = re.findall(rb"/MediaBox \[ 0 0 ([0-9.]+) ([0-9.]+) \]", outputs[0].read_bytes())
     assert len(boxes) == 2
     assert all(float(high) / 72 * 25.4 <= 240 for _, high in boxes)

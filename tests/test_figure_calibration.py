@@ -26,7 +26,7 @@ def test_what_is_drawn_is_calibration_of_last_checkpoints(tmp_path: Path) -> Non
     assert (one["classes"].unique().tolist(), one["task_slides"].unique().tolist()) == ([3], [200])
 
 
-@pytest.mark.parametrize(("encoders", "tasks"), [(ELEVEN, 6), (["dino@2", "res50"], 1)])
+@pytest.mark.parametrize(("encoders", "tasks"), [(ELEVEN, 6), (["dino@2", "res50"], 1), (["res50"], 1)])
 def test_nothing_overlaps(encoders: list[str], tasks: int) -> None:
     one = calibration(predictions(2 + tasks % 2)).assign(classes=2 + tasks % 2, task_slides=2000)
     parts = [one.assign(task=f"a_task_of_number_{n}", encoder=encoder) for n in range(tasks) for encoder in encoders]

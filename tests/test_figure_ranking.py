@@ -30,7 +30,7 @@ def test_encoders_stand_in_the_order_of_their_mean_final_auc(tmp_path: Path) -> 
     assert shown.count("rank") == 2
 
 
-@pytest.mark.parametrize(("tasks", "encoders"), [(1, 2), (2, 4), (3, 11)])
+@pytest.mark.parametrize(("tasks", "encoders"), [(1, 1), (1, 2), (2, 4), (3, 11)])
 def test_nothing_overlaps(tasks: int, encoders: int) -> None:
     aucs = random_aucs([f"a_task_of_number_{n}" for n in range(tasks)], ELEVEN[:encoders])
     settings = figures_settings({name: f"{name} (random weights)" for name in ELEVEN[2:4]})

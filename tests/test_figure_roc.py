@@ -83,7 +83,7 @@ def test_files_hold_what_is_drawn(tmp_path: Path) -> None:
     assert len(table) == 2 * (len(RATES) + 1)
 
 
-@pytest.mark.parametrize(("tasks", "encoders"), [(1, 2), (1, 11), (4, 5)])
+@pytest.mark.parametrize(("tasks", "encoders"), [(1, 1), (1, 2), (1, 11), (4, 5)])
 def test_nothing_overlaps(tmp_path: Path, tasks: int, encoders: int) -> None:
     paths = write(tmp_path, [f"a_task_of_number_{n}" for n in range(tasks)], ELEVEN[:encoders])
     settings = figures_settings({name: f"{name} (random weights)" for name in ELEVEN[2:4]})
@@ -97,3 +97,11 @@ def test_bands_are_drawn_of_few_encoders(encoders: int, bands: int) -> None:
     curve = pd.DataFrame({"task": "t", "fpr": [0.0, 1.0], "tpr": [0.0, 1.0], "low": [0.0, 0.9], "high": [0.1, 1.0]})
     figure = draw(pd.concat([curve.assign(encoder=name) for name in ELEVEN[:encoders]]), figures_settings({}))
     assert len(figure.axes[0].collections) == bands
+
+
+def test_one_split_has_a_curve_and_no_band() -> None:
+    table = predictions()
+    curve = mean_curve(table[table["split"] == 1], 100, 0)
+    assert curve["tpr"].notna().all()
+    assert curve.loc[1:, ["low", "high"]].isna().all(axis=None)
+    assert_readable(draw(curve.assign(task="t", encoder="e"), figures_settings({})))

@@ -189,6 +189,8 @@ def test_a_loss_that_is_not_finite_stops() -> None:
     bags = drawn_bags()
     with pytest.raises(UserError, match=r"split 1, replica 1: the loss is nan in epoch \d\. Try a smaller gma\.lr"):
         train_one(bags, drawn_splits(bags, 1)[0], 1, settings(lr=1e30, warmup_epochs=0))
+    with pytest.raises(UserError, match=r"the validation loss is nan after epoch 1\. Try a smaller gma\.lr"):
+        train_one(bags, Split(1, np.array([4]), np.array([0, 1, 2, 3])), 1, settings(epochs=1, lr=1e30, warmup_epochs=0))
 
 
 def test_soak_musk1(shared_data: Path) -> None:

@@ -76,6 +76,8 @@ def test_a_patient_with_both_labels(tmp_path: Path, capsys: pytest.CaptureFixtur
     made = make(tmp_path, slides)
     assert made[made["patient"] == "p19"][split_names(20)].nunique().max() == 1
     assert "patients with slides of several classes are stratified as their highest: p19" in capsys.readouterr().err
+    make(tmp_path, slides, group="slide")
+    assert "several classes" not in capsys.readouterr().err, "slides are stratified by their own class"
 
 
 def test_few_patients_are_split_as_well_as_they_can_be_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,6 +149,12 @@ def test_blanks_around_the_cells_of_a_task_table(tmp_path: Path) -> None:
     settings = SplitsSettings(seed=0, splits=Splits(repeats=20, train_fraction=0.8, group="patient"))
     splits(tmp_path / "task.csv", tmp_path / "cohort.parquet", tmp_path / "splits.csv", settings)
     assert (tmp_path / "splits.csv").read_bytes() == clean
+
+
+@pytest.mark.parametrize("name", ["MCCV1", "mccv_1", "Mccv 1", "mccv1.0"])
+def test_a_column_that_is_nearly_a_split_is_not_passed_over(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"found the columns {name}\. Expected splits to be named mccv1, mccv2, …"):
+        with_given(tmp_path, **{name: ["train", "train", "val", "val"] * 2})
 
 
 @pytest.mark.parametrize(

@@ -75,3 +75,6 @@ def test_one_split_has_no_spread() -> None:
     found = summary(np.array([0.9]), 100, 0)
     assert found.mean == 0.9
     assert np.isnan([found.sd, found.low, found.high]).all()
+    epochs = curve(pd.DataFrame({"split": 1, "replica": [1, 2] * 2, "epoch": [0, 0, 1, 1], "auc": [0.5, 0.7, 0.8, 0.9]}), "auc", 100, 0)
+    assert epochs["mean"].tolist() == pytest.approx([0.6, 0.85])
+    assert epochs[["low", "high"]].isna().all(axis=None)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from microtome.comparisons import aucs_on_the_same_slides
 from microtome.errors import UserError
-from microtome.runs import final_auc, last_checkpoints, read_runs
 from microtome.slide_tiles import SlideTiles, locate
 
 SHOWN = 4  # tiles most attended, and as many least
@@ -33,11 +33,10 @@ class Attended:
         return order[:SHOWN] if most else order[SHOWN:][::-1][:SHOWN]
 
 
-def best_encoder(runs: list[Path]) -> str:
-    """The encoder with the highest mean final AUC over splits, among baselines and the last checkpoints of runs."""
-    table = read_runs(runs)
-    auc = final_auc(table[table["encoder"].isin(last_checkpoints(table["encoder"].unique()))])
-    return str(auc.groupby("encoder", sort=False)["auc"].mean().idxmax())
+def best_encoder(predictions: list[Path]) -> str:
+    """The encoder with the highest mean AUC over splits on the slides that all have: the first of the task's ranking."""
+    aucs = aucs_on_the_same_slides(predictions)
+    return str(aucs.groupby("encoder", sort=False)["auc"].mean().idxmax())
 
 
 def chosen(predictions: pd.DataFrame, count: int, named: tuple[str, ...]) -> pd.DataFrame:

@@ -146,9 +146,14 @@ def read_bags(tables: Sequence[Path], task: pd.DataFrame, device: torch.device) 
         bags: the slides that have features, in the order of `task`. excluded: slide, reason of the others.
 
     Raises:
-        UserError: no slide has features; features of more than one dimension; a file that is not as its row says.
+        UserError: no slide has features, or one has them twice; features of more than one dimension or dtype; a file that is not as its
+            row says.
     """
     made = pd.concat([pd.read_parquet(table) for table in tables], ignore_index=True)
+    twice = sorted(set(task["slide"]) & set(made["slide"][made["slide"].duplicated()]))
+    if twice:
+        found = ", ".join(map(str, tables))
+        raise UserError(f"Slide {twice[0]} has features more than once in {found}. Expected each slide in one table of one encoder.")
     rows = task[["slide", "target"]].merge(made, on="slide", how="left")
     usable = rows["status"].eq("ok") & rows["tiles"].gt(0)
     reason = (rows["status"] + ": " + rows["reason"].fillna("")).fillna("no features were made of it").str.removesuffix(": ")
@@ -172,6 +177,9 @@ def _read_all(rows: pd.DataFrame, first: list[int], device: torch.device) -> Ten
         if features is None:
             files = Files([Path(path) for path in rows["path"]], shapes, block.dtype)
             features = _room_for(files, device)
+        if block.dtype != files.dtype:
+            other = f"{block.dtype} (slide {rows['slide'].iloc[slide]}), before it {files.dtype}"
+            raise UserError(f"Features of more than one dtype: {other}. Expected those of one encoder: make them anew with one.")
         if isinstance(features, Tensor):
             features[first[slide] : first[slide + 1]] = block
     assert features is not None  # there are rows

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,10 @@ from microtome.decisions import probabilities
 from microtome.errors import UserError
 from microtome.runs import last_checkpoints
 from microtome.splits import SPLIT, TRAIN, VAL
-from microtome.statistics import bootstrap_means, macro_auc
+from microtome.statistics import bootstrap_ends, bootstrap_means, macro_auc
 
 CONFIDENCE = 0.95
+DECIMALS = 12  # of an AUC that are no rounding error
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,13 @@ def corrected_difference(differences: ArrayLike, ratio: float) -> Difference:
     """The corrected resampled t-test of Nadeau and Bengio 2003, equation for repeated random splits, and its interval.
 
     With n differences of mean m and sample variance s², t = m / sqrt((1/n + ratio) s²) has n - 1 degrees of freedom. Where all
-    differences are the same number, or there is only one, no error can be estimated: interval and p are NaN, but for n zeros p is 1.
+    differences are the same number (within rounding), or there is only one, no error can be estimated: interval and p are NaN, but for n
+    zeros p is 1.
 
     Args:
         differences: of two encoders' AUCs on the same splits, [n]. ratio: validation slides for each training slide.
     """
-    values = np.asarray(differences, dtype=np.float64)
+    values = np.round(np.asarray(differences, dtype=np.float64), DECIMALS)
     mean = float(values.mean())
     if np.ptp(values) == 0:
         return Difference(mean, 0.0, 0.0, 1.0) if mean == 0 and len(values) > 1 else Difference(mean, np.nan, np.nan, np.nan)
@@ -145,18 +148,30 @@ def _ends(found: Difference) -> dict[str, float]:
 def ranking(aucs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """Encoders of each task from best to worst: task, encoder, rank, rank_low, rank_high, mean, low, high.
 
-    Splits are drawn with replacement, the same for all encoders; ends are 95 % percentile intervals of the mean and of the rank.
+    Splits are drawn with replacement, the same for all encoders; ends are 95 % percentile intervals of the mean and of the rank, missing
+    where there is one split.
     """
     tables = []
     for task, of_task in aucs.groupby("task", sort=False):
         wide = of_task.pivot(index="encoder", columns="split", values="auc").loc[list(of_task["encoder"].unique())]
-        means = bootstrap_means(wide.to_numpy(), resamples, seed)  # [encoders, resamples]
-        ranks = rankdata(-means, method="min", axis=0)
-        tail = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-        low, high = np.quantile(means, tail, axis=1)
-        rank_low, rank_high = np.quantile(ranks, tail, axis=1, method="inverted_cdf").astype(int)
-        mean = wide.mean(axis=1)
-        columns = {"rank": rankdata(-mean, method="min").astype(int), "rank_low": rank_low, "rank_high": rank_high}
-        table = pd.DataFrame({"task": task, "encoder": wide.index, **columns, "mean": mean.to_numpy(), "low": low, "high": high})
+        low, high = bootstrap_ends(wide.to_numpy(), resamples, seed, CONFIDENCE)
+        mean = wide.mean(axis=1).to_numpy()
+        columns = {"rank": _ranks(mean), **_rank_ends(wide.to_numpy(), resamples, seed)}
+        table = pd.DataFrame({"task": task, "encoder": wide.index, **columns, "mean": mean, "low": low, "high": high})
         tables.append(table.sort_values("rank", kind="stable"))
     return pd.concat(tables, ignore_index=True)
+
+
+def _ranks(means: NDArray[np.float64]) -> NDArray[np.int64]:
+    """[encoders, ...]: 1 is the best; those that are equal within rounding share the better rank."""
+    return np.asarray(rankdata(-np.round(means, DECIMALS), method="min", axis=0)).astype(np.int64)
+
+
+def _rank_ends(aucs: NDArray[np.float64], resamples: int, seed: int) -> dict[str, Any]:
+    """`aucs` is [encoders, splits]."""
+    if aucs.shape[1] == 1:
+        unknown = pd.array([pd.NA] * len(aucs), dtype="Int64")
+        return {"rank_low": unknown, "rank_high": unknown}
+    ranks = _ranks(bootstrap_means(aucs, resamples, seed))
+    low, high = np.quantile(ranks, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=1, method="inverted_cdf").astype(int)
+    return {"rank_low": low, "rank_high": high}

@@ -181,10 +181,12 @@ def pages(slides: list[Slide], tile_px: int) -> list[list[Slide]]:
     return [slides[first : first + size] for first in range(0, len(slides), size)]
 
 
-def figure_attention(runs: list[Path], catalog: Path, tiles: Path, pdf: Path, png: Path, csv: Path, settings: AttentionSettings) -> None:
-    """Draw where the aggregators of the task of `runs` look; attention and predictions lie beside each file of runs."""
-    encoder = best_encoder(runs)
-    folder = next(path.parent for path in runs if path.parent.name == encoder)
+def figure_attention(
+    predictions: list[Path], catalog: Path, tiles: Path, pdf: Path, png: Path, csv: Path, settings: AttentionSettings
+) -> None:
+    """Draw where the aggregators of the task of `predictions` look; attention lies beside each file of predictions."""
+    encoder = best_encoder(predictions)
+    folder = next(path.parent for path in predictions if path.parent.name == encoder)
     shown = chosen(pd.read_parquet(folder / "predictions.parquet"), settings.slides, settings.named)
     attention = pd.read_parquet(folder / "attention.parquet", filters=[("slide", "in", shown["slide"].tolist())])
     rows = shown.merge(attention.groupby("slide")["runs"].first().reset_index(), on="slide").merge(pd.read_parquet(catalog), on="slide")

@@ -28,7 +28,7 @@ def draw_panel(panel: Axes, rows: pd.DataFrame, look: dict[str, Look], labels: d
         panel.plot([row["low"], row["high"]], [y, y], color=how.colour, linewidth=1.4, solid_capstyle="butt")
         panel.plot(row["mean"], y, how.marker, color=how.colour, markersize=4, markeredgecolor="white", markeredgewidth=0.4)
         rank, first, last = row["rank"], row["rank_low"], row["rank_high"]
-        span = f" ({first}–{last})" if first != last else ""
+        span = "" if pd.isna(first) or first == last else f" ({first}–{last})"
         panel.annotate(f"{rank}{span}", (1, y), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points", va="center")
     panel.annotate("rank", (1, 1), xycoords="axes fraction", xytext=(4, 3), textcoords="offset points", color="0.35")
     panel.set_yticks(range(len(rows)), [labelled(str(encoder), labels) for encoder in rows["encoder"]])

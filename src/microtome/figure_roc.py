@@ -21,7 +21,7 @@ from microtome.command_line import run
 from microtome.figure_style import MANY, Look, hide_unused, legend_below, looks, new_figure, panel_grid, save, style
 from microtome.runs import labelled, last_checkpoints
 from microtome.settings import FiguresSettings
-from microtome.statistics import bootstrap_means
+from microtome.statistics import bootstrap_ends
 
 RATES = np.linspace(0, 1, 101)  # false positive rates at which curves are read
 TASKS_A_ROW = 3
@@ -32,7 +32,7 @@ def mean_curve(predictions: pd.DataFrame, resamples: int, seed: int) -> pd.DataF
     """The mean ROC curve of one task and encoder: fpr, tpr, low, high, at 0 and at `RATES`. `predictions`: predictions.parquet of `gma`."""
     runs = predictions.groupby(["split", "replica"])[list(predictions.columns)].apply(lambda run: pd.Series(_curve(run), RATES))
     splits = runs.groupby(level="split").mean().to_numpy()  # [splits, rates]
-    low, high = np.quantile(bootstrap_means(splits.T, resamples, seed), [0.025, 0.975], axis=1)
+    low, high = bootstrap_ends(splits.T, resamples, seed)
     curve = pd.DataFrame({"fpr": RATES, "tpr": splits.mean(axis=0), "low": low, "high": high})
     return pd.concat([pd.DataFrame([dict.fromkeys(curve.columns, 0.0)]), curve], ignore_index=True)  # every curve starts at the origin
 

@@ -23,7 +23,7 @@ TWO_COLUMNS_MM = 183.0
 PAGE_MM = 240.0  # as high as a figure may be
 MARGIN_IN = 0.05
 DPI = 300
-MANY = 5  # encoders of one panel, beyond which bands and bars hide each other and only lines are drawn
+MANY = 5  # encoders of one panel of ROC or calibration, beyond which bands and bars hide each other and only lines are drawn
 GREY = "0.55"
 # Okabe and Ito 2008, without the yellow that a thin line loses on white. Dashes and markers differ beside colours, for print without them.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]

@@ -103,6 +103,8 @@ def train(bags: Bags, runs: list[Run], settings: GmaSettings, device: torch.devi
                 if not np.isfinite(losses[net]):
                     raise UserError(f"{run}: the loss is {losses[net]} in epoch {number}. Try a smaller gma.lr.")
                 judged[net] = evaluate(nets, net, bags, run.split.val, looked=number == gma.epochs)
+                if not np.isfinite(judged[net].loss):  # the last step, whose loss was taken before it, may have been the one
+                    raise UserError(f"{run}: the validation loss is {judged[net].loss} after epoch {number}. Try a smaller gma.lr.")
                 epochs[net].append(Epoch(number, losses[net], judged[net].loss, judged[net].auc))
         thresholds = [_threshold(nets, net, bags, run.split.train) for net, run in enumerate(runs)]
         return [Trained(*run, e, j.probabilities, t, j.attention) for run, e, j, t in zip(runs, epochs, judged, thresholds, strict=True)]

@@ -64,7 +64,7 @@ def shared_messages(table: pd.DataFrame) -> list[str]:
 def overlap(catalog: Path, quota: Path, splits: list[Path], folder: Path) -> None:
     """Write overlap and shared into `folder`, as CSV, Markdown, LaTeX and HTML, and warn; a task is called as its splits' file."""
     scheduled = pd.read_parquet(quota, columns=["slide"])["slide"].drop_duplicates()
-    tables = {path.stem: pd.read_csv(path, dtype={"slide": str, "patient": str}) for path in splits}
+    tables = {path.stem: pd.read_csv(path, dtype={"slide": str, "patient": str}, keep_default_na=False) for path in splits}
     seen = overlap_table(pd.read_parquet(catalog, columns=["slide", "patient"]), scheduled, tables)
     shared = shared_table(tables)
     for name, title, table, messages, meaning in (

@@ -5,6 +5,7 @@ different splits overlap: that is the method, not a leak. Within a split no pati
 bring its own splits along, which are taken as they are.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def check(table: Path, task: pd.DataFrame, groups: dict[int, list[str]], group: 
         note = f" ({len(mixed)} with slides of several classes count as their highest)" if mixed and group == "patient" else ""
         raise UserError(
             f"{table}: too few {group}s for a split: {', '.join(few)}{note}. Expected at least 2 {group}s of each class, "
-            "one to train on and one to validate on; 5 or more give the 80/20 of the published protocol."
+            "one to train on and one to validate on; 5 give the 80/20 of the published protocol, and many come near it."
         )
 
 
@@ -83,10 +84,13 @@ def given_splits(table: Path, labelled: pd.DataFrame, group: str) -> pd.DataFram
     """The columns mccv1, mccv2, … that the task table brings along, as OPAL's files do, by number, in the order of `labelled`; maybe none.
 
     Raises:
-        UserError: a value that is neither train nor val, a side without slides of every class, a patient on both sides of a split
-            that is to be by patient, two columns of one number.
+        UserError: a column whose name is nearly that of a split, two of one number, a value that is neither train nor val, a side without
+            slides of every class, a patient on both sides of a split that is to be by patient.
     """
     read = read_user_table(table)
+    odd = [name for name in read.columns if re.match("mccv", str(name), re.IGNORECASE) and not re.match(SPLIT, str(name))]
+    if odd:
+        raise UserError(f"{table}: found the columns {', '.join(map(str, odd))}. Expected splits to be named mccv1, mccv2, …")
     names = sorted(map(str, read.filter(regex=SPLIT)), key=number_of)
     if len({number_of(name) for name in names}) < len(names):
         raise UserError(f"{table}: found the splits {', '.join(names)}, two of one number. Expected mccv1, mccv2, …: number them so.")
@@ -121,11 +125,11 @@ def draw_splits(table: Path, labelled: pd.DataFrame, settings: SplitsSettings) -
     groups = strata(labelled, group)
     check(table, labelled, groups, group)
     mixed = mixed_patients(labelled)
-    if mixed:
+    if mixed and group == "patient":
         print(f"{table}: patients with slides of several classes are stratified as their highest: {', '.join(mixed)}", file=sys.stderr)
     for target, members in groups.items():
         share = train_size(len(members), settings.splits.train_fraction) / len(members)
-        if abs(share - settings.splits.train_fraction) > OFF:
+        if abs(share - settings.splits.train_fraction) > OFF + 1e-9:
             wanted = f"not the {settings.splits.train_fraction:.0%} of splits.train_fraction"
             print(f"{table}: class {target} has {len(members)} {group}s: {share:.0%} of them train, {wanted}", file=sys.stderr)
     drawn = {}

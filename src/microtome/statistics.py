@@ -67,18 +67,27 @@ def bootstrap_means(values: NDArray[np.float64], resamples: int, seed: int) -> N
     return np.asarray(values @ weights.T)
 
 
+def bootstrap_ends(
+    values: NDArray[np.float64], resamples: int, seed: int, confidence: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ends of the percentile bootstrap interval of means over splits, [..., splits] -> 2 x [...]; NaN of a single split."""
+    if values.shape[-1] == 1:
+        unknown = np.full(values.shape[:-1], np.nan)
+        return unknown, unknown
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(bootstrap_means(values, resamples, seed), [tail, 1 - tail], axis=-1)
+    return low, high
+
+
 def summary(values: NDArray[np.float64], resamples: int, seed: int, confidence: float = 0.95) -> Summary:
     """Mean, sample standard deviation (ddof 1) and percentile bootstrap interval of the mean over the splits, [splits]."""
-    if len(values) == 1:
-        return Summary(float(values[0]), math.nan, math.nan, math.nan)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(bootstrap_means(values, resamples, seed), [tail, 1 - tail])
-    return Summary(float(values.mean()), float(values.std(ddof=1)), float(low), float(high))
+    low, high = bootstrap_ends(values, resamples, seed, confidence)
+    sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return Summary(float(values.mean()), sd, float(low), float(high))
 
 
 def curve(runs: pd.DataFrame, column: str, resamples: int, seed: int, confidence: float = 0.95) -> pd.DataFrame:
     """Mean and bootstrap interval of `column` over splits, after averaging replicas: epoch, mean, low, high."""
     by_split = over_replicas(runs, column)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(bootstrap_means(by_split.to_numpy(), resamples, seed), [tail, 1 - tail], axis=1)
+    low, high = bootstrap_ends(by_split.to_numpy(), resamples, seed, confidence)
     return pd.DataFrame({"epoch": by_split.index, "mean": by_split.mean(axis=1).to_numpy(), "low": low, "high": high})

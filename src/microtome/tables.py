@@ -104,7 +104,7 @@ def tables(
     write_table(folder / "cohort", "The cohort by organ", cohort, cohort_overview(cohort))
     write_table(folder / "attrition", "From the slide table to the cohort", pd.read_csv(attrition))
     write_table(folder / "left", "Slides without tiles, and why", left, left_overview(left))
-    tasks = {path.stem: pd.read_csv(path, dtype={"slide": str, "patient": str}) for path in splits}
+    tasks = {path.stem: pd.read_csv(path, dtype={"slide": str, "patient": str}, keep_default_na=False) for path in splits}
     write_table(folder / "tasks", "The tasks", task_table(slides, tasks, settings))
     aucs = auc_table(read_runs(runs), settings)
     title = "Validation AUC after the last epoch: mean (sd) [95 % bootstrap interval] over splits"

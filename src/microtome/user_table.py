@@ -9,7 +9,8 @@ import pandas as pd
 
 from microtome.errors import UserError
 
-MISSING = frozenset({"NA", "N/A", "NULL", "NaN", "None", "nan", "null"})  # what other programs write for no value, and read as none
+# what other programs write for no value, and read as none
+MISSING = frozenset({"NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "#N/A"})
 TOO_LONG = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 
 
