@@ -35,7 +35,7 @@ def project(folder: Path, slides: int = 20, **changes: Any) -> Config:
     drawn = write_slide(folder / "drawn.tiff", np.full((16, 16, 3), 240, np.uint8), tile_px=16, factors=(1,))
     for path in rows["path"]:
         shutil.copy(drawn, path)
-    rows.assign(patient="p", organ="lung").to_csv(folder / "slides.csv", index=False)
+    rows.assign(patient=[f"p{i}" for i in range(slides)], organ="lung").to_csv(folder / "slides.csv", index=False)
     rows.assign(target=[i % 2 for i in range(slides)])[["slide", "target"]].to_csv(folder / "task.csv", index=False)
     task = {"table": str(folder / "task.csv"), "origin": "here", "disease": "none", "kind": "detection"}
     merged = values("demo.yaml") | {"slides": str(folder / "slides.csv"), "tasks": {"a": task}} | changes

@@ -94,7 +94,7 @@ def test_what_was_left_out_of_a_slide_is_counted(tmp_path: Path) -> None:
     (slide,) = found.itertuples()
     assert slide.sparse > 0 < slide.dropped
     assert slide.tiles + slide.sparse + slide.dropped == whole["tiles"][0]
-    assert f"Tiles left out: {slide.dropped} blurred or blank, {slide.sparse} with too little tissue." in summary
+    assert f"Tiles left out: {slide.dropped} blurred or blank, {slide.sparse} with too little tissue (limits" in summary
     earlier = pd.read_parquet(tmp_path / "results" / "tiles" / "0.parquet").drop(columns="sparse")  # a table of an earlier release
     results = tmp_path / "results"
     cohort_tables = [results / "cohort" / name for name in ("slides.parquet", "excluded.csv")]

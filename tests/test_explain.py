@@ -37,6 +37,14 @@ def test_a_misspelt_key_is_named_with_the_nearest() -> None:
     assert "gma.epoch: unknown key; did you mean 'epochs'?" in refused(changed)
 
 
+def test_a_misspelt_key_is_first_looked_for_among_those_that_its_section_lacks() -> None:
+    changed = values()
+    changed["gma"]["lrate"] = changed["gma"].pop("lr")
+    text = refused(changed)
+    assert "gma.lrate: unknown key; did you mean 'lr'?" in text
+    assert "gma.lr: missing" in text
+
+
 def test_every_mistake_is_told_at_once() -> None:
     changed = values()
     del changed["seed"]

@@ -29,6 +29,8 @@ def test_slides_and_tasks(tmp_path: Path) -> None:
     is_wrong(project_checks.slide_paths(config, slides), "12 of 20 paths looked at are no file", "mount the archive")
     (tmp_path / "task.csv").write_text("slide,target\nelsewhere,1\ns1,0\n")
     is_wrong(project_checks.task_tables(config, slides), "slides that are not in the cohort: elsewhere", "null")
+    (tmp_path / "task.csv").write_text("slide,target\ns1,1\ns2,0\ns3,0\n")
+    is_wrong(project_checks.task_tables(config, slides), "too few patients for a split: class 1 has 1", "mend the table")
     (tmp_path / "slides.csv").write_text("slide,path\na,b\n")
     fault, _ = project_checks.slide_table(config)
     assert fault is not None

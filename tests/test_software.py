@@ -42,6 +42,6 @@ def test_changes_since_the_commit_are_stated(monkeypatch: pytest.MonkeyPatch, tm
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "one"]):
         subprocess.run(["git", "-C", tmp_path, *command], check=True)
     monkeypatch.setattr(software, "__file__", str(module))
-    assert versions()["microtome"] == f"0.1.0 (commit {commit()})"
+    assert versions()["microtome"] == f"0.1.0 (commit {commit()}, the last that changed its code)"
     module.write_text("# changed")
-    assert versions()["microtome"] == f"0.1.0 (commit {commit()}, changed since)"
+    assert versions()["microtome"] == f"0.1.0 (commit {commit()}, the last that changed its code; changed since)"

@@ -36,7 +36,7 @@ def test_what_spreadsheets_add_is_left_out(tmp_path: Path) -> None:
     [
         ("", "t.csv: it is empty. Expected a line of column names"),
         ("# nothing\n\n", "it is empty"),
-        ("slide,organ\na,lung\nb,skin, left\n", "line 3 has 3 values for 2 columns: put a value with a comma in quotes"),
+        ("slide,organ\na,lung\nb,skin, left\n", "line 3 has 3 values for 2 columns: quote a value with a comma in it"),
         ("slide,organ\nb,skin,\n", "line 2 has 3 values for 2 columns"),
         ("slide,\na,1\n", "a column with values has no name"),
         ("slide,a,a\nx,1,2\n", "columns that occur more than once: a."),

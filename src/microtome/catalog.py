@@ -17,6 +17,7 @@ from microtome.atomic import atomic_path, write_text
 from microtome.cohort import COLUMNS, read_slides
 from microtome.command_line import run
 from microtome.ever_named import ever_named
+from microtome.findings import some
 from microtome.outdated import find_outdated
 
 TISSUE_COLUMNS = ["vendor", "width_px0", "height_px0", "mpp_px0", "mpp_source", "tissue_um2"]
@@ -85,7 +86,8 @@ def summarise(catalog: pd.DataFrame, attrition: pd.DataFrame, configfile: Sequen
         _table(_counted(catalog[catalog["mpp_source"].notna()], ["mpp_source", "vendor"])),
         "## Slides that left, and why",
         _table(_counted(catalog[catalog["status"] != "ok"], ["status", "stage", "reason"])),
-        f"Tiles left out: {catalog['dropped'].sum():,} blurred or blank, {catalog['sparse'].sum():,} with too little tissue.",
+        f"Tiles left out: {catalog['dropped'].sum():,} blurred or blank, {catalog['sparse'].sum():,} with too little tissue "
+        "(limits of `tiles` that are 0 leave none out).",
     ]
     parts += [f"Slides that an earlier slide table named and this one does not: {gone:,}, with their last account in `named.csv`."] * bool(
         gone
@@ -136,7 +138,8 @@ def _retry(failed: pd.DataFrame, configfile: Sequence[Path]) -> str:
     targets = " ".join(f"results/tissue/{shard}.parquet results/tiles/{shard}.parquet" for shard in sorted(failed["shard"].unique()))
     overlays = f" --configfile {shlex.join(map(str, configfile))}" if configfile else ""
     return (
-        "The slides that failed are named in `failures.csv`. "
+        f"The slides that failed are named in `failures.csv`: {some(failed['slide'].tolist(), SHOWN)}. "
+        "Mend what their reasons say; a file that was mended or replaced is read anew by the next command. "
         "To try them, and them alone, once more (finished slides are kept), with the profile of this run for PROFILE "
         "(`slurm` or `profiles/local`, say):\n\n"
         f"```\nsnakemake --profile PROFILE{overlays} --forcerun {targets} -- results/catalog/summary.md\n```\n\n"

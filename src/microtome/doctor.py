@@ -14,7 +14,7 @@ from microtome.command_line import run
 from microtome.config import Config
 from microtome.errors import UserError
 from microtome.findings import Finding
-from microtome.plan import largest, needed
+from microtome.plan import largest, needed, plural
 from microtome.project import Profile, read_config
 from microtome.stages import CATALOG, read_cohort, stages_of
 
@@ -36,7 +36,8 @@ def project(configfile: list[Path]) -> Iterator[Finding]:
     try:
         config = read_config(configfile)
     except UserError as error:
-        yield Finding("wrong", str(error), "tables, encoders and room were not looked at")
+        lines = "; ".join(line.strip() for line in str(error).splitlines())
+        yield Finding("wrong", lines, "tables, encoders and room were not looked at")
         return
     yield Finding("ok", "the configuration is valid")
     yield project_checks.hub(config)
@@ -50,8 +51,7 @@ def project(configfile: list[Path]) -> Iterator[Finding]:
     yield project_checks.shard_folders(config, len(slides))
     tasks = project_checks.task_tables(config, slides)
     yield tasks
-    if tasks.level == "ok":
-        yield enough_room(config)
+    yield enough_room(config) if tasks.level == "ok" else Finding("warning", "room was not looked at", "see to the tasks first")
 
 
 def enough_room(config: Config) -> Finding:
@@ -84,7 +84,7 @@ def doctor(configfile: list[Path] = [], profile: str = "slurm") -> None:  # noqa
         for finding in checks:
             print(finding.line(), flush=True)
             levels.append(finding.level)
-    print(f"\n{levels.count('wrong')} wrong, {levels.count('warning')} warnings, {levels.count('ok')} ok")
+    print(f"\n{levels.count('wrong')} wrong, {plural(levels.count('warning'), 'warning')}, {levels.count('ok')} ok")
     sys.exit("wrong" in levels)
 
 

@@ -93,7 +93,7 @@ def draw(table: pd.DataFrame, images: list[NDArray[np.uint8]], title: str) -> Fi
             put(figure, image, left_px, top_px, factor)
             below_px = top_px + factor * side_px + FRAME_PX - GAP_PX
             organ = f"{'' if row['same_organ'] else MARK}{row['organ']}"
-            write(figure, f"{row['similarity']:.3f}" if row["rank"] else "query", left_px, below_px + LINE_PX, color="0.4")
+            write(figure, f"{row['similarity']:.5f}" if row["rank"] else "query", left_px, below_px + LINE_PX, color="0.4")
             write(figure, fitted(organ, factor * side_px), left_px, below_px + 2 * LINE_PX)
     return figure
 

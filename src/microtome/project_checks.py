@@ -16,6 +16,7 @@ from microtome.findings import Finding, Level, some
 from microtome.plan import uneven
 from microtome.progress import progress
 from microtome.project import Profile, read_config
+from microtome.splits import check, given_splits, strata
 from microtome.tasks import read_task, with_patients
 
 SAMPLE = 200  # slides that are looked at
@@ -97,17 +98,20 @@ def slide_table(config: Config) -> tuple[Finding | None, pd.DataFrame]:
     try:
         used = select(read_slides(config.slides), config.cohort)[0]
     except UserError as error:
-        return Finding("wrong", str(error), "config/slides.csv says how a slide table looks"), pd.DataFrame()
+        return Finding("wrong", str(error), "README, Your own slides, says how a slide table looks"), pd.DataFrame()
     none = Finding("wrong", f"{config.slides}: no slide is left after the stain and patient filters", "see `cohort` in the configuration")
     return (None if len(used) else none), used
 
 
 def task_tables(config: Config, slides: pd.DataFrame) -> Finding:
-    """Whether each task's table is whole and its slides are in the cohort."""
+    """Whether each task's table is whole, its slides are in the cohort, and it can be split."""
     wrong, counts = [], []
     for name, task in config.tasks.items():
         try:
-            counts.append(f"{name} {len(with_patients(task.table, read_task(task.table), slides)):,}")
+            labelled = with_patients(task.table, read_task(task.table), slides)
+            if given_splits(task.table, labelled, config.splits.group).empty:
+                check(task.table, labelled, strata(labelled, config.splits.group), config.splits.group)
+            counts.append(f"{name} {len(labelled):,}")
         except UserError as error:
             wrong.append(str(error))
     if wrong:

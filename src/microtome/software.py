@@ -35,6 +35,6 @@ def _git(*arguments: str) -> str:
 def versions() -> dict[str, str]:
     """microtome with its commit, Python, the system, and each of `PACKAGES`."""
     found = commit()
-    code = f"commit {found}{', changed since' if changed() else ''}" if found else "no git work tree"
+    code = f"commit {found}, the last that changed its code{'; changed since' if changed() else ''}" if found else "no git work tree"
     system = {"Python": platform.python_version(), "system": platform.platform()}
     return {"microtome": f"{microtome.__version__} ({code})", **system, **{name: version(name) for name in PACKAGES}}

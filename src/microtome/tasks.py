@@ -48,8 +48,8 @@ def with_patients(table: Path, task: pd.DataFrame, slides: pd.DataFrame) -> pd.D
         UserError: slides that the cohort does not have.
     """
     slides = slides[slides["slide"].isin(task["slide"])]  # a few thousand of perhaps 423,563, before what is slow
-    remedy = "Expected slides of the slide table that the cohort keeps (results/cohort/excluded.csv says which it does not)."
-    _refuse(table, task, ~task["slide"].isin(slides["slide"]), "slides that are not in the cohort", remedy)
+    remedy = "Expected slides of the slide table that the cohort keeps (results/cohort/excluded.csv, once made, has the others)."
+    _refuse(table, task.assign(target=""), ~task["slide"].isin(slides["slide"]), "slides that are not in the cohort", remedy)
     with_patient: pd.DataFrame = task.merge(slides[["slide", "patient"]], on="slide", how="left")
     return with_patient[["slide", "patient", "target"]]
 

@@ -36,7 +36,9 @@ def read_user_table(table: Path) -> pd.DataFrame:
 
 def _explained(error: str) -> str:
     if found := TOO_LONG.search(error):
-        return f"line {found[2]} has {found[3]} values for {found[1]} columns: put a value with a comma in quotes."
+        return (
+            f"line {found[2]} has {found[3]} values for {found[1]} columns: quote a value with a comma in it, or take out a comma too many."
+        )
     return error
 
 
