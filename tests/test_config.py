@@ -62,6 +62,12 @@ def test_every_configuration_is_valid_and_has_random_weights_as_the_null(overlay
             "pretrain.recipes.mae.mask_ratio: found 0.996, expected at most 0.9948979591836735 (which keeps one of the 196 patches",
         ),
         (
+            ("pretrain", "recipes", "mae", "decoder_dim"),
+            520,
+            "mae.decoder_dim: found 520, expected a multiple of 4 and of decoder_heads (16)",
+        ),
+        (("seed",), 2**64, "seed: found 18446744073709551616, expected"),
+        (
             ("pretrain", "recipes", "dino", "global_crops_scale"),
             [1.0, 0.4],
             "global_crops_scale: found [1.0, 0.4], expected: the smaller part of the tile's area first",

@@ -1,5 +1,6 @@
 """The rule: pseudo-epochs that go on from one another, kills, several processes, and what it leaves for others."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from microtome.checkpoint import load_state
-from microtome.pretrain import pretrain
-from microtome.vision_models import timm
-from tests.training import TILES, arguments, drawn_schedules, finish, flags, rows, small_settings, start, steps_done, wait_for
+from microtome.errors import UserError
+from microtome.export_timm import export_timm
+from microtome.pretrain import build_algorithm, pretrain
+from microtome.software import changed, commit
+from microtome.vision_models import backbone, timm
+from tests.training import LENGTH, TILES, arguments, drawn_schedules, finish, flags, rows, small_settings, start, steps_done, wait_for
 
 BATCH = 8
 STEPS = TILES // BATCH
@@ -54,6 +58,9 @@ def test_the_encoder_says_what_it_is_and_loads_into_timm(schedules: list[Path], 
     assert (card["model"], card["img_size"], card["pooling"], card["tiles_seen"]) == ("test_vit", 32, "cls", TILES)
     assert card["mean"] == [0.485, 0.456, 0.406]
     assert card["recipe"]["out_dim"] == 64
+    assert card["std"] == [0.229, 0.224, 0.225]
+    assert (card["seed"], card["commit"], card["code_changed"]) == (0, commit(), changed())
+    assert card["schedule_sha256"] == hashlib.sha256(schedules[0].read_bytes()).hexdigest()
     loaded = timm.create_model(card["model"], checkpoint_path=str(path), img_size=card["img_size"], num_classes=0)
     teacher = {name: value for name, value in load_state(tmp_path / "1/state.pt")["algorithm"].items() if "teacher.backbone" in name}
     assert all(torch.equal(value, teacher[f"teacher.backbone.{name}"]) for name, value in loaded.state_dict().items())
@@ -129,3 +136,45 @@ def test_a_finished_pseudo_epoch_whose_files_were_removed_is_not_trained_again(s
         values[name].unlink()
     pretrain(**values)
     assert {name: values[name].read_bytes() for name in made} == made  # the curve's images/s included, which no second training repeats
+
+
+def test_the_same_where_the_state_before_is_damaged_by_now(schedules: list[Path], tmp_path: Path) -> None:
+    settings = small_settings("mae")
+    pretrain(**arguments(tmp_path, schedules[0], settings))
+    values = arguments(tmp_path, schedules[1], settings, epoch=2)
+    pretrain(**values)
+    made = {name: values[name].read_bytes() for name in ("encoder", "curve")}
+    for name in ("encoder", "curve", "state"):
+        values[name].unlink()
+    before = values["previous"].read_bytes()
+    values["previous"].write_bytes(before[: len(before) // 2])
+    pretrain(**values)
+    assert {name: values[name].read_bytes() for name in made} == made
+    values["previous"].write_bytes(before)
+    pretrain(**{**values, "pseudo_epoch": 2})
+    with pytest.raises(UserError, match="Pseudo-epoch 5 is beyond the 4 of the run's schedule_epochs"):
+        pretrain(**{**values, "pseudo_epoch": 5})
+
+
+def test_what_killed_saves_left_is_swept(schedules: list[Path], tmp_path: Path) -> None:
+    values = arguments(tmp_path, schedules[0], small_settings("mae"))
+    values["work"].mkdir(parents=True)
+    for folder, name in ((values["work"], "state_000000001.pt"), (values["state"].parent, "state.pt")):
+        (folder / f".{name}.99.part").write_bytes(b"half")
+    pretrain(**values)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("algorithm", ["dino", "mae"])
+def test_published_weights_are_where_training_starts(algorithm: str, tmp_path: Path) -> None:
+    published = backbone("test_vit", pretrained=False, img_size=32, seed=9)
+    card = {"model": "test_vit", "img_size": 32, "mean": [0.5] * 3, "std": [0.2] * 3}
+    save_file(published.state_dict(), tmp_path / "encoder.safetensors", {"card": json.dumps(card)})
+    export_timm(tmp_path / "encoder.safetensors", tmp_path / "timm")
+    settings = small_settings(algorithm)
+    run = settings.run.model_copy(update={"model": f"local-dir:{tmp_path / 'timm'}", "init": "pretrained"})
+    trained = build_algorithm(settings.model_copy(update={"run": run}), LENGTH)
+    weights = trained.encoder.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in published.state_dict().items())
+    scratch = build_algorithm(settings, LENGTH).encoder.state_dict()
+    assert not torch.equal(scratch["blocks.0.attn.qkv.weight"], weights["blocks.0.attn.qkv.weight"])

@@ -14,6 +14,7 @@ import torch
 from microtome.checkpoint import load_state
 from microtome.errors import STOPPED, UserError
 from microtome.pretrain import pretrain
+from microtome.schedule_file import Schedule
 from microtome.trainer import Trainer
 from tests.training import SILENT, arguments, drawn_schedules, drawn_tile, make_schedules, rows, small_settings, start, steps_done, wait_for
 
@@ -100,3 +101,21 @@ def test_an_unreadable_tile_stops_the_run_or_is_replaced_as_the_setting_says(tmp
     values = arguments(tmp_path / "replaced", schedule, settings, max_replaced_tiles=1)
     pretrain(**values)
     assert len(rows(values["curve"])) == 2
+
+
+def test_replaced_tiles_are_counted_over_all_starts_of_a_pseudo_epoch(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    schedule = make_schedules(tmp_path / "schedule", [drawn_tile(rng, 40) for _ in range(4 * BATCH)], epochs=1)[0]
+    bad = [Schedule(schedule)[position] for position in (1, 3 * BATCH)]  # in the first step, and in the last
+    for tile in bad:
+        with Path(tile.tar).open("r+b") as tar:
+            tar.seek(tile.offset_b)
+            tar.write(bytes(tile.size_b))
+    settings = small_settings("mae", global_batch=BATCH)
+    values = arguments(tmp_path / "few", schedule, settings, max_replaced_tiles=1, save_every_minutes=1e-9)
+    for _ in range(2):  # another start does not begin to count anew
+        with pytest.raises(UserError, match=r"2 tiles .*could not be read, at most 1 may be replaced"):
+            pretrain(**values)
+        assert list(values["work"].glob("state_*.pt")), "it goes on from a later step"
+    pretrain(**arguments(tmp_path / "enough", schedule, settings, max_replaced_tiles=2))
+    assert load_state(tmp_path / "enough/1/state.pt")["replaced"] == 2

@@ -59,9 +59,18 @@ def test_tokens_are_timms_at_the_models_own_size() -> None:
     assert vit.tokens(model, torch.randn(2, 3, 32, 48, dtype=torch.float64)).shape == (2, 7, 192)
 
 
-def test_the_class_token_alone_and_its_gradients_are_those_of_all_tokens() -> None:
-    model = vit.build_vit("vit_tiny_patch16_224", False, 32, seed=0, drop_path_rate=0.5).double()
-    images = torch.randn(6, 3, 32, 48, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("name", "patch"),
+    [
+        ("vit_tiny_patch16_224", 16),
+        ("vit_small_patch8_224", 8),
+        ("vit_small_patch14_dinov2", 14),  # LayerScale
+        ("vit_xsmall_patch16_clip_224", 16),  # a norm before the blocks
+    ],
+)
+def test_the_class_token_alone_and_its_gradients_are_those_of_all_tokens(name: str, patch: int) -> None:
+    model = vit.build_vit(name, False, 2 * patch, seed=0, drop_path_rate=0.5).double()
+    images = torch.randn(6, 3, 2 * patch, 3 * patch, dtype=torch.float64)
     vit.set_drop_path(model, torch.from_numpy(vit.draw_drop_path(model, 0, 0, 1, np.arange(6))).double())
     found, gradients = [], []
     for token in (vit.class_token(model, images), vit.tokens(model, images)[:, 0]):
@@ -79,6 +88,9 @@ def test_drop_path_loses_samples_by_their_number_and_scales_the_others() -> None
     assert torch.equal(layer(branch), branch)
     layer.numbers = torch.tensor([0.2, 0.25, 0.9])
     assert torch.allclose(layer(branch)[:, 0, 0], torch.tensor([0.0, 4 / 3, 4 / 3]))
+    layer.rate, layer.numbers = 0.1, torch.tensor([0.5])
+    branch = torch.linspace(1, 2, 1000).bfloat16()[None, None]
+    assert float(layer(branch).double().mean() / branch.double().mean()) == pytest.approx(1 / 0.9, rel=3e-4), "no bias by rounding 1 / 0.9"
 
 
 def test_drop_path_rates_grow_linearly_and_are_met() -> None:

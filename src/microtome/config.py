@@ -136,7 +136,7 @@ class Figures(Section):
 class Config(Section):
     """The whole configuration."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     slides: Path
     max_failed_fraction: Fraction
     tasks: dict[Name, Task]
@@ -198,6 +198,9 @@ def _fits(name: str, run: Run, recipe: Recipe) -> None:
     for warmup in ("warmup_epochs", "warmup_teacher_temp_epochs"):
         _at_most(f"{key}.{warmup}", getattr(recipe, warmup, 0), f"schedule_epochs of run {name}", run.schedule_epochs)
     patch = re.search(r"patch(\d+)", run.model)  # to build the model would take torch
+    if isinstance(recipe, Mae) and (recipe.decoder_dim % 4 or recipe.decoder_dim % recipe.decoder_heads):
+        wanted = f"a multiple of 4 and of decoder_heads ({recipe.decoder_heads})"
+        raise ValueError(f"{key}.decoder_dim: found {recipe.decoder_dim}, expected {wanted}")
     if isinstance(recipe, Mae) and patch:
         patches = (recipe.crop_px // int(patch[1])) ** 2
         kept = f"which keeps one of the {patches} patches of a crop of run {name}"

@@ -10,15 +10,21 @@ from pathlib import Path
 from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
 from microtome.encoders import read_checkpoint
+from microtome.errors import UserError
 
 
 def export_timm(weights: Path, folder: Path) -> None:
     """Write config.json (timm's, from the encoder's card) and model.safetensors (the same file) into `folder`.
 
     Raises:
-        UserError: `weights` is no whole checkpoint with a card.
+        UserError: `weights` is no whole checkpoint with a card, or its model is not named in timm itself.
     """
     model, card = read_checkpoint(weights)
+    if ":" in card["model"]:
+        raise UserError(
+            f"{weights}: its model is {card['model']}, whose arguments are kept elsewhere. Expected a name of timm's; load it where that "
+            "is to be had: timm.create_model(card['model'], checkpoint_path=…)."
+        )
     told = {name: card[name] for name in ("input_size", "mean", "std", "crop_pct")}
     config = {
         "architecture": card["model"].split(".")[0],

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from microtome import __version__, resume
+from microtome.atomic import sweep_parts
 from microtome.checkpoint import DamagedStateError, checksum, keep_end, save_encoder, save_state
 from microtome.command_line import run
 from microtome.dino import DinoAlgorithm
 from microtome.distributed import processes
+from microtome.errors import UserError
 from microtome.loader import steps_in
 from microtome.mae import MaeAlgorithm
 from microtome.pseudo_epoch import PseudoEpoch
 from microtome.recipes import Dino, Monitor
 from microtome.settings import PretrainSettings
-from microtome.software import commit
+from microtome.software import changed, commit
 from microtome.trainer import Trainer
 from microtome.training_schedules import Length
 
@@ -35,16 +37,18 @@ def build_algorithm(settings: PretrainSettings, length: Length) -> DinoAlgorithm
 def job_of(
     settings: PretrainSettings, schedule: Path, previous: Path | None, pseudo_epoch: int, work: Path, events: Path | None = None
 ) -> resume.Job:
-    """What is to be trained, with the texts that a state must match."""
+    """What is to be trained, with the texts that a state must match. Raises UserError where the schedules of rates end before it."""
     batch = settings.run.global_batch
     length = Length(steps_in(schedule, batch), settings.run.schedule_epochs)
+    if pseudo_epoch > length.schedule_epochs:
+        raise UserError(f"Pseudo-epoch {pseudo_epoch} is beyond the {length.schedule_epochs} of the run's schedule_epochs.")
     with schedule.open("rb") as file:
         digests = [hashlib.file_digest(file, "sha256").hexdigest()]
     if previous is not None and previous.is_file():
         try:
             digests.append(checksum(previous))
         except DamagedStateError:
-            digests.append("damaged")  # a state in `work` may still finish the pseudo-epoch; else it is an error with a remedy
+            digests.append(resume.DAMAGED)  # a state in `work` may still finish the pseudo-epoch; else it is an error with a remedy
     return resume.Job(pseudo_epoch, schedule, batch, length, work, settings.json_text(), " ".join(digests), events)
 
 
@@ -67,6 +71,7 @@ def card(settings: PretrainSettings, algorithm: DinoAlgorithm | MaeAlgorithm, jo
         "schedule_sha256": job.inputs.split()[0],
         "microtome": __version__,
         "commit": commit(),
+        "code_changed": changed(),
     }
 
 
@@ -106,6 +111,10 @@ def pretrain(
         epoch = begin(job, trainer, monitor, max_replaced_tiles, previous)
         if previous is not None and team.rank == 0:
             shutil.rmtree(previous.parent / work.name, ignore_errors=True)  # that pseudo-epoch is finished for Snakemake, too
+        if team.rank == 0:
+            sweep_parts(work)
+            for output in (encoder, state, curve):
+                sweep_parts(output.parent, output.name)
         with epoch.heeding_stops():
             epoch.train(60 * save_every_minutes, max_batch, workers)
             if team.rank == 0:

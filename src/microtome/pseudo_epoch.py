@@ -34,7 +34,7 @@ class PseudoEpoch:
         job: the pseudo-epoch.
         trainer: of its algorithm.
         monitor: what a collapse is.
-        max_replaced: tiles that may be unreadable, and replaced, before it stops.
+        max_replaced: tiles of the pseudo-epoch that may be unreadable, and replaced, before it stops; of all processes, and of all starts.
         state: where it starts: of this pseudo-epoch, of the end of the one before, or None.
         saved: the file of `state`, if it is of this pseudo-epoch.
     """
@@ -46,6 +46,8 @@ class PseudoEpoch:
         self.algorithm, self.processes = trainer.algorithm, trainer.processes
         here = state if state and state["pseudo_epoch"] == job.number else None
         self.step = int(here["step"]) if here else 0  # finished ones
+        self.replaced = here.get("replaced", 0) if here else 0  # tiles, in them
+        self._inputs = here["inputs"] if here else job.inputs
         rows, losses = (here["rows"], here["losses"]) if here else ([], [])
         path = job.work / "curve.csv" if self.processes.rank == 0 else None
         a_row, self.a_probe = spacing(job.length.steps_per_epoch)
@@ -55,15 +57,17 @@ class PseudoEpoch:
             trainer.optimizer.load_state_dict(state["optimizer"])
         self.probe = state["probe"] if state else _first_tiles(job, max_replaced)
         self._asked_to_stop, self._stop_at = False, sys.maxsize
+        self._replaced_here = 0  # in the step under way, by this process
         self._clock = (time.perf_counter(), self._done())
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""
         return {
             "settings": self.job.settings,
-            "inputs": self.job.inputs,
+            "inputs": self._inputs,
             "pseudo_epoch": self.job.number,
             "step": self.step,
+            "replaced": self.replaced,
             "steps_per_epoch": self.job.length.steps_per_epoch,
             "algorithm": self.algorithm.state_dict(),
             "optimizer": self.trainer.optimizer.state_dict(),
@@ -86,7 +90,7 @@ class PseudoEpoch:
         """Train to the end of the pseudo-epoch.
 
         Raises:
-            UserError: more than `max_replaced` tiles of this process cannot be read; a loss is not finite; training collapsed.
+            UserError: more than `max_replaced` tiles cannot be read; a loss is not finite; training collapsed.
             StoppedError: a signal asked one of the processes to stop, and the state is saved.
         """
         rank, world = self.processes.rank, self.processes.world
@@ -116,10 +120,12 @@ class PseudoEpoch:
         images = batch.images.to(self.processes.device, non_blocking=True)
         step = self._done()
         self.trainer.accumulate(Tiles(images, batch.positions.numpy(), self.job.number), step, batch.last_of_step)
+        self._replaced_here += len(batch.replaced)
         if batch.last_of_step:
             self.step += 1
             due = self.step % self.a_probe == 0 or self.step == self.job.length.steps_per_epoch
-            self._take(self.trainer.update, step, self._asked_to_stop, self._measure if due else None)
+            self._take(self.trainer.update, step, self._asked_to_stop, self._measure if due else None, self._replaced_here)
+            self._replaced_here = 0
         return batch.last_of_step
 
     def _done(self) -> int:
@@ -143,6 +149,10 @@ class PseudoEpoch:
             steps = self.job.length.steps_per_epoch
             tiles = done * batch
             position = {"step": done, "pseudo_epoch": done / steps, "imagenet_epochs": tiles / IMAGENET_IMAGES, "tiles_seen": tiles}
+            self.replaced += outcome.replaced
+            if self.replaced > self.max_replaced:
+                found = f"{self.replaced} tiles of pseudo-epoch {self.job.number} could not be read"
+                raise UserError(f"{found}, at most {self.max_replaced} may be replaced; the log names them.")
             self.curve.add(position, outcome.rates, outcome.values, partial(self._images_per_s, done), last=done % steps == 0)
             if outcome.stop:  # all processes act on it after the same step
                 self._stop_at = min(self._stop_at, outcome.step + self.trainer.lag)

@@ -12,6 +12,7 @@ from microtome.distributed import gathered
 from microtome.errors import UserError
 from microtome.training_schedules import Length
 
+DAMAGED = "damaged"  # in place of the digest of a state before that cannot be read
 STALE = "Run again when this node sees what the others see."
 
 
@@ -74,10 +75,15 @@ def unfinished(job: Job) -> tuple[dict[str, Any], Path] | None:
         except DamagedStateError as error:
             print(f"microtome: {error}: damaged; the state before it is used.", file=sys.stderr, flush=True)
             continue
-        if (state["settings"], state["inputs"]) == (job.settings, job.inputs):
+        if state["settings"] == job.settings and _same_inputs(state["inputs"], job.inputs):
             return state, path
         print(f"microtome: {path} is of another recipe, schedule or previous pseudo-epoch: not used.", file=sys.stderr, flush=True)
     return None
+
+
+def _same_inputs(of_state: str, now: str) -> bool:
+    """Digests of schedule and state before. Where that is damaged by now, the state has gone on from it when it was whole."""
+    return of_state == now or now.split() == [of_state.split()[0], DAMAGED]
 
 
 def end_of(previous: Path, job: Job, load: Callable[[Path], dict[str, Any]] = load_state) -> dict[str, Any]:

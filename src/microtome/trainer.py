@@ -27,12 +27,15 @@ class NotFiniteError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished step gave: rates and values for the curve; `stop` says that a process was asked to stop."""
+    """What a finished step gave: rates and values for the curve; `stop` says that a process was asked to stop, `replaced` how many tiles
+    of the global batch could not be read.
+    """
 
     step: int
     rates: Rates
     values: dict[str, float]
     stop: bool
+    replaced: int
 
 
 class Trainer:
@@ -88,8 +91,10 @@ class Trainer:
         """Steps after which the numbers of a step are read, so that nothing waits for a GPU."""
         return 1 if self.processes.device.type == "cuda" else 0
 
-    def update(self, step: int, stop: bool, probe: Callable[[], dict[str, torch.Tensor]] | None) -> list[Outcome]:
-        """Finish step `step` of the schedule; `probe` measures what came out. Returns the steps whose numbers have arrived.
+    def update(self, step: int, stop: bool, probe: Callable[[], dict[str, torch.Tensor]] | None, replaced: int = 0) -> list[Outcome]:
+        """Finish step `step` of the schedule, of whose tiles this process `replaced` some; `probe` measures what came out.
+
+        Returns the steps whose numbers have arrived.
 
         Raises:
             NotFiniteError: by one of them.
@@ -102,11 +107,12 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         values = self.algorithm.after_update(rates, self.global_batch)
-        asked = torch.full_like(norm, float(stop))  # filled on the device: a copy would wait for it
-        shared = torch.stack([torch.as_tensor(self._loss), asked])
-        loss, stops = sum_over_processes(shared)
+        asked, gone = (torch.full_like(norm, float(value)) for value in (stop, replaced))  # filled on the device: a copy would wait for it
+        shared = torch.stack([torch.as_tensor(self._loss), asked, gone])
+        loss, stops, all_gone = sum_over_processes(shared)
         self._loss = 0.0
-        values = {"loss": loss / self.processes.world, "grad_norm": norm, "stop": stops, **values, **(probe() if probe else {})}
+        own = {"loss": loss / self.processes.world, "grad_norm": norm, "stop": stops, "replaced": all_gone}
+        values = {**own, **values, **(probe() if probe else {})}
         self._pending.append(Pending(step, rates, values))
         return self.arrived(waiting=self.lag)
 
@@ -138,9 +144,9 @@ class Pending:
         if self.event is not None:
             self.event.synchronize()
         values = dict(zip(self.names, self.numbers.tolist(), strict=True))
-        stop = values.pop("stop") > 0
+        stop, replaced = values.pop("stop") > 0, round(values.pop("replaced"))
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
             raise NotFiniteError(
                 f"step {self.step + 1}: the loss is {values['loss']}, the gradient's norm {values['grad_norm']}: not finite"
             )
-        return Outcome(self.step, self.rates, values, stop)
+        return Outcome(self.step, self.rates, values, stop, replaced)
