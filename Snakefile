@@ -50,13 +50,3 @@ rule all:
     "Everything: the report holds the figures, the tables and what they were made with."
     input:
         "results/report.html",
-
-
-onstart:
-    FAILURE_PAGE.unlink(missing_ok=True)
-    end_leftovers(workflow)
-    wait_with_bounds(workflow)
-
-
-onerror:
-    print(postmortem(workflow, FAILURE_PAGE, log), file=sys.stderr)

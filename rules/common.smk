@@ -1,4 +1,4 @@
-# What the rules share: CONFIG, validated, and JOBS, which knows the shards, encoders and tasks. No rule stands here.
+# What the rules share: CONFIG, validated, and JOBS, which knows the shards, encoders and tasks; and what is done before and after a run.
 # A value that changes no bytes (workers, a failure limit, a batch size) stands in the command as an f-string: params would rerun for it.
 # The slide table is read once, when this is parsed (and each drawn mask asked for its size and time): nothing else here grows with the slides.
 
@@ -105,3 +105,13 @@ FIGURES += [f"attention/{task}" for task in JOBS.tasks]
 FIGURES += [f"neighbours/{encoder}" for encoder in last_checkpoints(JOBS.encoders)]
 TABLES = ["auc", "differences", "decisions", "excluded", "quality", "methods", "attrition", "cohort", "tasks", "overlap", "shared", "left"]
 CAPTIONS = ["workflow", *dict.fromkeys([*(figure.split("/")[0] for figure in FIGURES), *TABLES])]
+
+
+onstart:
+    FAILURE_PAGE.unlink(missing_ok=True)
+    end_leftovers(workflow)
+    wait_with_bounds(workflow)
+
+
+onerror:
+    print(postmortem(workflow, FAILURE_PAGE, log), file=sys.stderr)

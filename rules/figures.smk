@@ -1,6 +1,6 @@
-# How training went and what its encoders are worth: the figures of the paper, how balanced the schedules are, and what the tissue step saw.
+# How training went and what its encoders are worth: the figures of the paper, and what the tissue step saw.
 # PDF and PNG, each with the CSV it was drawn from.
-# in:  results/tissue, results/catalog, results/schedule, results/pretrain, results/gma
+# in:  results/tissue, results/catalog, results/pretrain, results/gma
 # out: results/figures
 
 
@@ -95,35 +95,6 @@ rule figure_checkpoints:
         " --png {output.png}"
         " --csv {output.csv}"
         " --settings {params.settings:q}"
-        " > {log} 2>&1"
-
-
-rule figure_balance:
-    "How balanced the schedules are between organs, and how often they return to tiles."
-    input:
-        balance="results/schedule/quota/balance.csv",
-        code=code("figure_balance", "figure_style"),
-    output:
-        pdf="results/figures/balance.pdf",
-        png=report(
-            "results/figures/balance.png",
-            caption="captions/balance.rst",
-            category="5 Pretraining",
-            labels={"result": "2 Balance of organs"},
-        ),
-        csv="results/figures/balance.csv",
-    log:
-        "logs/figures/balance.log",
-    benchmark:
-        "benchmarks/figures/balance.tsv"
-    conda:
-        "../envs/microtome.yaml"
-    shell:
-        "python -m microtome.figure_balance"
-        " --balance {input.balance}"
-        " --pdf {output.pdf}"
-        " --png {output.png}"
-        " --csv {output.csv}"
         " > {log} 2>&1"
 
 

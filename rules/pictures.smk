@@ -1,47 +1,6 @@
-# The figures in which a person sees tiles. PDF and PNG, each with a CSV that says which tiles they are.
-# in:  results/schedule, results/pretrain, results/quality, results/gma, results/tiles, the slides
+# The figures in which a person sees tiles, or their features. PDF and PNG, each with a CSV that says which tiles they are.
+# in:  results/quality, results/gma, results/tiles, the slides
 # out: results/figures
-
-
-rule figure_gallery:
-    "Tiles as a run's network sees them: DINO's augmented views, or what MAE reconstructs from the patches it keeps."
-
-    # The code of training is no input here, either: what a view is belongs to the recipe and its version.
-    input:
-        schedule=lambda wildcards: f"results/schedule/{CONFIG.pretrain.runs[wildcards.run].pseudo_epochs}.arrow",
-        state=lambda wildcards: f"results/pretrain/{wildcards.run}/{CONFIG.pretrain.runs[wildcards.run].pseudo_epochs}/state.pt",
-        code=code("figure_gallery", "figure_style", "tile_sheet"),
-    output:
-        pdf="results/figures/gallery/{run}.pdf",
-        png=report(
-            "results/figures/gallery/{run}.png",
-            caption="captions/gallery.rst",
-            category="5 Pretraining",
-            labels={"result": "3 Gallery of {run}"},
-        ),
-        csv="results/figures/gallery/{run}.csv",
-    log:
-        "logs/figures/gallery/{run}.log",
-    benchmark:
-        "benchmarks/figures/gallery/{run}.tsv"
-    conda:
-        "../envs/microtome.yaml"
-    params:
-        pseudo_epoch=lambda wildcards: CONFIG.pretrain.runs[wildcards.run].pseudo_epochs,
-        tiles=CONFIG.figures.gallery_tiles,
-        settings=lambda wildcards: JOBS.pretrain_settings(wildcards.run).json_text(),
-    shell:
-        "python -m microtome.figure_gallery"
-        " --schedule {input.schedule}"
-        " --pseudo-epoch {params.pseudo_epoch}"
-        " --state {input.state}"
-        " --pdf {output.pdf}"
-        " --png {output.png}"
-        " --csv {output.csv}"
-        " --tiles {params.tiles}"
-        f" --max-replaced-tiles {CONFIG.pretrain.max_replaced_tiles}"
-        " --settings {params.settings:q}"
-        " > {log} 2>&1"
 
 
 rule figure_neighbours:
@@ -121,6 +80,35 @@ rule figure_attention:
         " --predictions {input.predictions}"
         " --catalog {input.catalog}"
         " --tiles {params.tiles}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_pca:
+    "The sample's tiles on the first two principal components of each encoder's features, coloured by organ."
+    input:
+        sample="results/quality/sample.parquet",
+        features=expand("results/quality/{encoder}/features.h5", encoder=JOBS.nulls_and_last()),
+        code=code("figure_pca", "figure_style", "runs"),
+    output:
+        pdf="results/figures/pca.pdf",
+        png=report("results/figures/pca.png", caption="captions/pca.rst", category="1 Results", labels={"result": "9 Components by organ"}),
+        csv="results/figures/pca.csv",
+    log:
+        "logs/figures/pca.log",
+    benchmark:
+        "benchmarks/figures/pca.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        settings=JOBS.figures_settings().json_text(),
+    shell:
+        "python -m microtome.figure_pca"
+        " --sample {input.sample}"
+        " --features {input.features}"
         " --pdf {output.pdf}"
         " --png {output.png}"
         " --csv {output.csv}"

@@ -1,6 +1,6 @@
-# The training loop is a chain of jobs: a pseudo-epoch of a run starts from the one before.
+# The training loop is a chain of jobs: a pseudo-epoch of a run starts from the one before. And what a run's network sees.
 # in:  results/schedule
-# out: results/pretrain/{run}/{pseudo_epoch}
+# out: results/pretrain/{run}/{pseudo_epoch}, results/figures/gallery
 #
 # Code is no input here: a comment must not cost weeks. A change that should retrain raises the recipe's `version`.
 
@@ -65,5 +65,46 @@ rule pretrain:
         f" --compiled {CONFIG.pretrain.compile}"
         f"{EVENTS}"
         f" --monitor {in_command(CONFIG.pretrain.monitor)}"
+        " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_gallery:
+    "Tiles as a run's network sees them: DINO's augmented views, or what MAE reconstructs from the patches it keeps."
+
+    # The code of training is no input here, either: what a view is belongs to the recipe and its version.
+    input:
+        schedule=lambda wildcards: f"results/schedule/{CONFIG.pretrain.runs[wildcards.run].pseudo_epochs}.arrow",
+        state=lambda wildcards: f"results/pretrain/{wildcards.run}/{CONFIG.pretrain.runs[wildcards.run].pseudo_epochs}/state.pt",
+        code=code("figure_gallery", "figure_style", "tile_sheet"),
+    output:
+        pdf="results/figures/gallery/{run}.pdf",
+        png=report(
+            "results/figures/gallery/{run}.png",
+            caption="captions/gallery.rst",
+            category="5 Pretraining",
+            labels={"result": "3 Gallery of {run}"},
+        ),
+        csv="results/figures/gallery/{run}.csv",
+    log:
+        "logs/figures/gallery/{run}.log",
+    benchmark:
+        "benchmarks/figures/gallery/{run}.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    params:
+        pseudo_epoch=lambda wildcards: CONFIG.pretrain.runs[wildcards.run].pseudo_epochs,
+        tiles=CONFIG.figures.gallery_tiles,
+        settings=lambda wildcards: JOBS.pretrain_settings(wildcards.run).json_text(),
+    shell:
+        "python -m microtome.figure_gallery"
+        " --schedule {input.schedule}"
+        " --pseudo-epoch {params.pseudo_epoch}"
+        " --state {input.state}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
+        " --tiles {params.tiles}"
+        f" --max-replaced-tiles {CONFIG.pretrain.max_replaced_tiles}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"

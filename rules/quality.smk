@@ -126,32 +126,3 @@ rule quality_table:
         " --stem {params.stem}"
         " --settings {params.settings:q}"
         " > {log} 2>&1"
-
-
-rule figure_pca:
-    "The sample's tiles on the first two principal components of each encoder's features, coloured by organ."
-    input:
-        sample="results/quality/sample.parquet",
-        features=expand("results/quality/{encoder}/features.h5", encoder=JOBS.nulls_and_last()),
-        code=code("figure_pca", "figure_style", "runs"),
-    output:
-        pdf="results/figures/pca.pdf",
-        png=report("results/figures/pca.png", caption="captions/pca.rst", category="1 Results", labels={"result": "9 Components by organ"}),
-        csv="results/figures/pca.csv",
-    log:
-        "logs/figures/pca.log",
-    benchmark:
-        "benchmarks/figures/pca.tsv"
-    conda:
-        "../envs/microtome.yaml"
-    params:
-        settings=JOBS.figures_settings().json_text(),
-    shell:
-        "python -m microtome.figure_pca"
-        " --sample {input.sample}"
-        " --features {input.features}"
-        " --pdf {output.pdf}"
-        " --png {output.png}"
-        " --csv {output.csv}"
-        " --settings {params.settings:q}"
-        " > {log} 2>&1"

@@ -1,6 +1,6 @@
-# Which tiles a pseudo-epoch trains on, in which order: files, made once from the seed.
+# Which tiles a pseudo-epoch trains on, in which order: files, made once from the seed; and how balanced they are.
 # in:  results/catalog, results/tiles (memory-mapped indexes)
-# out: results/schedule
+# out: results/schedule, results/figures
 #
 # Schedules are frozen: a catalog that is written again does not make them again. Slides that come later enter when `schedule.version` is raised, and not before.
 
@@ -53,4 +53,33 @@ rule schedule:
         " --pseudo-epoch {wildcards.pseudo_epoch}"
         " --schedule {output.schedule}"
         " --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule figure_balance:
+    "How balanced the schedules are between organs, and how often they return to tiles."
+    input:
+        balance="results/schedule/quota/balance.csv",
+        code=code("figure_balance", "figure_style"),
+    output:
+        pdf="results/figures/balance.pdf",
+        png=report(
+            "results/figures/balance.png",
+            caption="captions/balance.rst",
+            category="5 Pretraining",
+            labels={"result": "2 Balance of organs"},
+        ),
+        csv="results/figures/balance.csv",
+    log:
+        "logs/figures/balance.log",
+    benchmark:
+        "benchmarks/figures/balance.tsv"
+    conda:
+        "../envs/microtome.yaml"
+    shell:
+        "python -m microtome.figure_balance"
+        " --balance {input.balance}"
+        " --pdf {output.pdf}"
+        " --png {output.png}"
+        " --csv {output.csv}"
         " > {log} 2>&1"

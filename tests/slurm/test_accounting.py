@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.conftest import CLUSTER
-from tests.slurm.test_troubles import cancelled, launch
+from tests.slurm.test_troubles import cancelled
+from tests.slurm.training_troubles import launch
 from tests.slurm.trial import Trial
 
 
