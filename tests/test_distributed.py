@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from microtome.distributed import Processes, gathered, processes, sum_over_processes
 from microtome.errors import StoppedError, UserError
-from tests.training import free_port
+from microtome.launch import free_port
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from microtome.errors import UserError
-from microtome.launch import alone
+from microtome.launch import alone, free_port
 
 RANKS = """
 import os, sys, time, signal
@@ -107,3 +108,13 @@ def test_waiting_for_another_launcher_has_an_end(tmp_path: Path, monkeypatch: py
         alone(tmp_path),
     ):
         pass
+
+
+def test_the_port_of_rank_0_is_none_that_any_connection_may_get() -> None:
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [free_port() for _ in range(20)]
+    assert all(10_000 <= port < first_given for port in ports)
+    assert len(set(ports)) > 10
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", ports[0]))
+        listening.listen()

@@ -10,10 +10,11 @@ import pytest
 from microtome.checkpoint import load_state, mapped_state, save_state
 from microtome.distributed import processes
 from microtome.errors import UserError
+from microtome.launch import free_port
 from microtome.pretrain import pretrain
 from microtome.resume import Job, beginning, end_of, unfinished
 from microtome.training_schedules import Length
-from tests.training import FORKS, arguments, drawn_schedules, finish, free_port, rows, small_settings, start, wait_for
+from tests.training import FORKS, arguments, drawn_schedules, finish, rows, small_settings, start, wait_for
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import csv
 import io
 import multiprocessing
 import os
-import socket
 import sys
 import tarfile
 import time
@@ -21,6 +20,7 @@ from PIL import Image
 
 from microtome.algorithm import Tiles
 from microtome.command_line import run
+from microtome.launch import free_port
 from microtome.pretrain import pretrain
 from microtome.recipes import Dino, Mae, Monitor, RunRecipe
 from microtome.schedule_file import ROW, write_schedule
@@ -161,14 +161,6 @@ def rows(path: Path) -> list[dict[str, str]]:
     """The curve without the one column that a clock writes."""
     with path.open() as file:
         return [{name: value for name, value in row.items() if name != "images_per_s"} for row in csv.DictReader(file)]
-
-
-def free_port() -> int:
-    """One at which processes can meet."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 def finish(values: dict[str, Any], world: int = 1) -> str:

@@ -5,6 +5,7 @@ The launcher streams what rank 0 says, fails when a rank fails, and stops what i
 
 import fcntl
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from microtome.ranks import rank_environment
 from microtome.slurm_launch import Placement, run_on_slurm
 
 PATIENCE_S = 90.0  # for ranks to end once one of them has
+LOWEST_PORT = 10_000
 LONGEST_HELD_S = 14 * 24 * 3600.0  # a folder, by another launcher
 
 
@@ -58,11 +60,23 @@ def _lock(note: TextIO) -> None:
             time.sleep(1)
 
 
+def free_port() -> int:
+    """A port for rank 0 to listen on, once it has started: below those that the system gives to any connection, which may come first.
+
+    Raises:
+        UserError: none of a hundred is free.
+    """
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.SystemRandom().sample(range(LOWEST_PORT, first_given), 100):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise UserError(f"No port between {LOWEST_PORT} and {first_given} is free for the processes to find one another.")
+
+
 def run_here(command: list[str], processes: int) -> int:
     """Run `processes` of `command` on this machine; the first status that is not 0, after which the others are stopped."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environments = [rank_environment(rank, processes, rank, "127.0.0.1", port) for rank in range(processes)]
     ranks: list[subprocess.Popen[bytes]] = []
 
