@@ -31,7 +31,7 @@ class Ranks:
         result, stopped = task.paths.result_pickle, stopped_note(task.paths.result_pickle)
         for path in (result, stopped):
             path.unlink(missing_ok=True)  # of the time before a requeue
-        port = 20000 + int(task.job_id.split("_")[0]) % 12000  # below those that the system gives to any connection
+        port = 20000 + int(task.job_id.split("_")[0]) % 10000  # below those that the system gives to any connection
         rank = rank_environment(task.global_rank, task.num_tasks, task.local_rank, task.hostnames[0], port)
         global _CHILD
         _CHILD = subprocess.Popen(self.command, env={**os.environ, **rank})
