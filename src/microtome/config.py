@@ -197,10 +197,10 @@ def _fits(name: str, run: Run, recipe: Recipe) -> None:
     key = f"pretrain.recipes.{run.recipe}"
     for warmup in ("warmup_epochs", "warmup_teacher_temp_epochs"):
         _at_most(f"{key}.{warmup}", getattr(recipe, warmup, 0), f"schedule_epochs of run {name}", run.schedule_epochs)
-    patch = re.search(r"patch(\d+)", run.model)  # to build the model would take torch
     if isinstance(recipe, Mae) and (recipe.decoder_dim % 4 or recipe.decoder_dim % recipe.decoder_heads):
         wanted = f"a multiple of 4 and of decoder_heads ({recipe.decoder_heads})"
         raise ValueError(f"{key}.decoder_dim: found {recipe.decoder_dim}, expected {wanted}")
+    patch = re.search(r"patch(\d+)", run.model)  # to build the model would take torch
     if isinstance(recipe, Mae) and patch:
         patches = (recipe.crop_px // int(patch[1])) ** 2
         kept = f"which keeps one of the {patches} patches of a crop of run {name}"

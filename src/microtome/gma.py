@@ -77,8 +77,8 @@ def gma(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = pd.read_csv(splits, dtype={"slide": str})
+    made_from = _tiles_digest(features, task, catalog)  # refuses outdated features before all of them are read
     bags, without = read_bags(features, task, device)
-    made_from = _tiles_digest(features, task, catalog)
     _say_excluded(without, len(bags.slides))
     todo = read_splits(splits, bags)
     epochs, last, looked = [], [], MeanAttention(bags.slides, bags.first)

@@ -20,7 +20,7 @@ from microtome.slides import Rgb8, Slide, SlideError
 VENDORS = ("aperio", "philips", "generic-tiff")
 SPARSE_VENDORS = ("philips",)  # leave out the tiles they did not scan; elsewhere a tile without bytes is unusual
 SCALES = (8, 4, 2, 1)
-MANY = 5  # pixels averaged into one: that they were averages themselves then makes less than a grey level (0.8 on real tissue)
+MANY = 5  # pixels averaged into one: that they were averages themselves then makes less than a grey level (0.9 at most on real tissue)
 MAX_ROWS_B = 3 * 2**29  # decoded rows of source tiles, at most: those of a slide 200,000 px wide, of 512-px tiles, take 0.6 GB
 MAX_TILE_B = 64 * 2**20  # a source tile that claims more bytes is damaged
 MAX_MEAN_DIFFERENCE = 4.0  # grey levels, of one tile from OpenSlide's pixels: wrong colours or places differ by far more
