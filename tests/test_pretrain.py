@@ -1,24 +1,44 @@
 """The rule: pseudo-epochs that go on from one another, kills, several processes, and what it leaves for others."""
 
+import gc
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
+from torch.nn.parallel import DistributedDataParallel
 
 from microtome.checkpoint import load_state
-from microtome.errors import UserError
+from microtome.errors import StoppedError, UserError
 from microtome.export_timm import export_timm
+from microtome.launch import free_port
 from microtome.pretrain import build_algorithm, pretrain
 from microtome.software import changed, commit
 from microtome.vision_models import backbone, timm
-from tests.training import LENGTH, TILES, arguments, drawn_schedules, finish, flags, rows, small_settings, start, steps_done, wait_for
+from tests.training import (
+    FORKS,
+    LENGTH,
+    TILES,
+    arguments,
+    drawn_schedules,
+    finish,
+    flags,
+    rows,
+    small_settings,
+    start,
+    steps_done,
+    wait_for,
+)
 
 BATCH = 8
 STEPS = TILES // BATCH
@@ -115,6 +135,36 @@ def test_one_two_and_four_processes_train_alike(algorithm: str, schedules: list[
         losses.append([float(row["loss"]) for row in rows(values["curve"])][:5])
     for found in losses[1:]:
         assert found == pytest.approx(losses[0], rel=1e-5)
+
+
+def _holders(values: dict[str, Any], rank: int, port: int, end: Exception | None) -> None:
+    """Train as one of two, until `end` is raised, and note how many still knew the group when it was left."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    leave = dist.destroy_process_group
+
+    def leave_and_note() -> None:
+        held = sum(type(found) is DistributedDataParallel for found in gc.get_objects())
+        (values["work"].parent / f"held_{rank}").write_text(str(held))
+        leave()
+
+    with pytest.MonkeyPatch.context() as patch, suppress(StoppedError, KeyError):
+        patch.setattr(dist, "destroy_process_group", leave_and_note)
+        if end:
+            patch.setattr("microtome.collapse.judge", Mock(side_effect=end))
+        pretrain(**values)
+
+
+@pytest.mark.parametrize("end", [None, StoppedError("asked"), KeyError("failed")])
+def test_nothing_knows_the_group_when_it_is_left(end: Exception | None, schedules: list[Path], tmp_path: Path) -> None:
+    """Who owns gloo's group last holds Python's lock until its threads end, which may wait for that lock: rarely, it hung."""
+    values, port = arguments(tmp_path, schedules[0], small_settings("mae"), max_batch=4), free_port()
+    values["work"].mkdir(parents=True)
+    members = [FORKS.Process(target=_holders, args=(values, rank, port, end)) for rank in range(2)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join(60)
+    assert [(tmp_path / f"1/held_{rank}").read_text() for rank in range(2)] == ["0", "0"]
 
 
 def test_the_command_line_is_the_rules(schedules: list[Path], tmp_path: Path) -> None:

@@ -171,7 +171,8 @@ def finish(values: dict[str, Any], world: int = 1) -> str:
     processes = [start(values, log, rank, world, port) for rank in range(world)]
     for process in processes:
         process.join(120)
-    assert [process.exitcode for process in processes] == [0] * world, log.read_text()
+    statuses = [process.exitcode for process in processes]
+    assert statuses == [0] * world, f"{statuses}\n{log.read_text()}"
     return log.read_text()
 
 

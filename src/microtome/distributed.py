@@ -1,6 +1,8 @@
 """The processes that train together, as torchrun or Slurm started them (RANK, WORLD_SIZE, LOCAL_RANK); alone where they are not set."""
 
+import gc
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +29,9 @@ class Processes:
 def processes() -> Iterator[Processes]:
     """Join the group (nccl on GPUs, gloo on CPUs) and leave it at the end. A GPU a process, the LOCAL_RANK-th of the machine.
 
-    A process that fails does not leave nccl's group: that is left by all together, and the others may be waiting for this one.
+    A process that fails does not leave nccl's group: that is left by all together, and the others may be waiting for this one. What uses
+    the group (DistributedDataParallel) must have no owner by then but an error's frames, which are cleared: as its last owner it would
+    wait, and hold Python's lock, for gloo's threads, one of which may be waiting for that lock (pytorch/pytorch#56297).
 
     Raises:
         UserError: there are more processes on this machine than GPUs.
@@ -51,9 +55,11 @@ def processes() -> Iterator[Processes]:
         yield Processes(rank, world, device)
     except BaseException as error:
         together = isinstance(error, StoppedError)  # in all of them, after the same step
+        traceback.clear_frames(error.__traceback__)
         raise
     finally:
         if world > 1 and (together or device.type == "cpu"):
+            gc.collect()
             dist.destroy_process_group()
 
 

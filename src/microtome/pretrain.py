@@ -15,7 +15,7 @@ from microtome.atomic import sweep_parts
 from microtome.checkpoint import DamagedStateError, checksum, keep_end, save_encoder, save_state
 from microtome.command_line import run
 from microtome.dino import DinoAlgorithm
-from microtome.distributed import processes
+from microtome.distributed import Processes, processes
 from microtome.errors import UserError
 from microtome.loader import steps_in
 from microtome.mae import MaeAlgorithm
@@ -105,7 +105,8 @@ def pretrain(
         UserError: the state before is damaged or of another run; and all that `PseudoEpoch.train` raises.
     """
     job = job_of(settings, schedule, previous, pseudo_epoch, work, events)
-    with processes() as team:
+
+    def train(team: Processes) -> None:
         algorithm = build_algorithm(settings, job.length).to(team.device)
         trainer = Trainer(algorithm, team, settings.run.precision, settings.run.global_batch, compiled)
         epoch = begin(job, trainer, monitor, max_replaced_tiles, previous)
@@ -122,6 +123,9 @@ def pretrain(
                 save_encoder(encoder, algorithm.encoder, card(settings, algorithm, job))
                 save_state(state, epoch.state())
                 keep_end(work, epoch.step, state)
+
+    with processes() as team:
+        train(team)  # a function: nothing that knows the group may outlive it
 
 
 if __name__ == "__main__":
