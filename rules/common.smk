@@ -24,6 +24,7 @@ from microtome.outdated import Outdated
 from microtome.postmortem import FAILURE_PAGE, postmortem
 from microtome.runs import last_checkpoints
 from microtome.slurm_bounds import wait_with_bounds
+from microtome.slurm_logs import name_logs_by_rule
 from microtome.unattended import end_leftovers, record_here
 from snakemake.exceptions import WorkflowError
 
@@ -111,6 +112,7 @@ onstart:
     FAILURE_PAGE.unlink(missing_ok=True)
     end_leftovers(workflow)
     wait_with_bounds(workflow)
+    name_logs_by_rule(workflow)
 
 
 onerror:

@@ -36,7 +36,7 @@ rule pretrain:
     params:
         settings=lambda wildcards: JOBS.pretrain_settings(wildcards.run).json_text(),
         previous=lambda wildcards, input: f"--previous {input.previous}" if input.previous else "",
-        slurm_logs="logs/slurm/rule_pretrain/{run}/{pseudo_epoch}",
+        slurm_logs="logs/slurm/pretrain/{run}/{pseudo_epoch}",
         work=lambda wildcards, output: os.path.join(os.path.dirname(output.state), "work"),
     shell:
         "python -m microtome.launch"

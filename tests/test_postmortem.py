@@ -70,7 +70,7 @@ def test_slurms_log_is_found_where_the_executor_writes_it(tmp_path: Path) -> Non
         params={},
         log=[str(tmp_path / "none.log")],
     )
-    folder = tmp_path / "rule_features" / get_job_wildcards(job)  # what the executor itself names it
+    folder = tmp_path / "features" / get_job_wildcards(job)  # what the executor itself names it
     folder.mkdir(parents=True)
     for number in (7, 8):  # the first attempt, and the last
         (folder / f"{number}.log").write_text("slurmstepd: error: Detected 1 oom_kill event\n")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from microtome.atomic import write_text
+from microtome.slurm_logs import log_folder
 
 FAILURE_PAGE = Path("logs/failure.md")
 IN_FULL = 8  # jobs whose logs are shown; the others are a line each
@@ -46,7 +47,7 @@ def failed_jobs(jobs: Iterable[Any], slurm_logs: Path) -> list[FailedJob]:
     found = []
     for job in single:
         wildcards = {name: str(value) for name, value in job.wildcards_dict.items()}
-        executor = slurm_logs / f"rule_{job.rule.name}" / "_".join(wildcards.values()).replace("/", "_")
+        executor = log_folder(slurm_logs, job.rule.name, list(wildcards.values()))
         launched = Path(str(job.params.get("slurm_logs", executor)))
         logs = [*map(Path, job.log), *_newest(executor, "*.log"), *_newest(launched, "*_log.err")]
         found.append(FailedJob(job.rule.name, wildcards, tuple(log for log in logs if log.is_file())))

@@ -47,7 +47,7 @@ def interrupted(folder: Path, prepared: Path) -> None:
     until(lambda: "Stopped by signal 15" in log.read_text(), "the launcher's last word")
     assert not (folder / TISSUE).exists()
     assert not (folder / PRETRAIN).exists()
-    assert not list(folder.glob("logs/slurm/rule_pretrain/mae_tiny/1/job.txt"))
+    assert not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt"))
     trial.allowed = FREE
     assert trial.snakemake(*RULES, "--", TISSUE, PRETRAIN).end() == 0
     check_tissue(folder, prepared)
@@ -80,7 +80,7 @@ def killed(folder: Path, prepared: Path) -> None:
     assert [job.job for job in trial.queue() if "pretrain" in job.what] == [pretraining.job]
     assert done.items() <= trial.slides().items()
     check_tissue(folder, prepared)
-    until(lambda: not list(folder.glob("logs/slurm/rule_pretrain/mae_tiny/1/job.txt")), "the end of both launchers")
+    until(lambda: not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt")), "the end of both launchers")
 
 
 def finished_alone(folder: Path, prepared: Path) -> None:
@@ -119,7 +119,7 @@ def out_of_memory(folder: Path, prepared: Path) -> None:
         trial.patch(module, main, f'{main}\n    import time\n    ballast = b"x" * (1 << 30)\n    time.sleep(15)\n    del ballast')
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     assert run.end() == 0, run.said
-    for what, logs in (("tissue", "rule_tissue/0/{job}.log"), ("pretrain", "rule_pretrain/mae_tiny/1/{job}_*")):
+    for what, logs in (("tissue", "tissue/0/{job}.log"), ("pretrain", "pretrain/mae_tiny/1/{job}_*")):
         first, second = sorted((job.job for job in trial.queue() if what in job.what), key=int)
         said = "".join(path.read_text(errors="replace") for path in (folder / "logs/slurm").glob(logs.format(job=first)))
         assert "exceeded memory limit" in said, what

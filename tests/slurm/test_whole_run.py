@@ -93,7 +93,7 @@ def test_tables_within_their_tolerance(pattern: str, tolerance: float, pairs: Pa
 
 def test_pretraining_ran_on_two_nodes(slurm_checkout: Checkout) -> None:
     """The jobs of this run, by their logs: two pseudo-epochs of dino_tiny, one of mae_tiny."""
-    ids = {path.name.split("_")[0] for path in slurm_checkout.folder.glob("logs/slurm/rule_pretrain/*/*/*_submitted.pkl")}
+    ids = {path.name.split("_")[0] for path in slurm_checkout.folder.glob("logs/slurm/pretrain/*/*/*_submitted.pkl")}
     assert len(ids) == 3
     asked = ["--jobs", ",".join(ids), "--format", "JobID,JobName,NNodes,State,WorkDir"]
     command = ["sacct", "--noheader", "--parsable2", "--allocations", *asked]
