@@ -202,6 +202,19 @@ def test_the_loss_is_summed_in_float32_under_bf16() -> None:
     assert float(found.detach()) == pytest.approx(float(exact.detach()), rel=1e-5)
 
 
+def test_local_crops_as_large_as_global_ones_share_their_forward() -> None:
+    dino, passes = algorithm(local_crops_px=32, drop_path_rate=0.3), []
+    prepared = dino.prepare(photo_tiles())
+    dino.network.backbone.norm.register_forward_hook(lambda *_: passes.append(1))
+    (images,), (numbers,) = prepared.by_resolution()
+    assert len(images) == len(numbers) == 5 * 8
+    together = dino.loss(dino.network, prepared, dino.rates(3))
+    assert len(passes) == 1
+    apart = dino.loss(lambda *_: dino.network(prepared.crops, prepared.drop_path), prepared, dino.rates(3))
+    assert len(passes) == 3
+    assert float(together.detach()) == pytest.approx(float(apart.detach()), rel=1e-6)
+
+
 def test_no_local_crops_is_allowed() -> None:
     dino = algorithm(local_crops=0)
     assert torch.isfinite(dino.loss(dino.network, dino.prepare(photo_tiles()), dino.rates(0)))

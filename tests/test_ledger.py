@@ -26,6 +26,7 @@ SECTIONS = {"grid": {"tile_px": 64}, "tissue": {"min_component_tiles": 2}}
 
 def make(folder: Path, slide: str, how: str) -> Row:
     """Work that goes well, takes long, raises, ends its process, or fills the disk."""
+    began = time.time()
     if how == "slow":
         time.sleep(1)
     if how == "dies":
@@ -33,7 +34,7 @@ def make(folder: Path, slide: str, how: str) -> Row:
     if how == "raises":
         raise ZeroDivisionError("a bug of\n a library")
     (folder / f"{slide}.out").write_bytes(bytes(8 * 2**20 if how == "fills" else 10))
-    return {"size": 10}
+    return {"size": 10, "began": began, "ended": time.time()}
 
 
 def jobs(folder: Path, hows: list[str]) -> list[SlideJob]:
@@ -49,10 +50,10 @@ def test_a_process_that_dies_costs_its_slide_alone(tmp_path: Path) -> None:
 
 
 def test_those_that_are_left_after_one_that_died_are_still_made_side_by_side(tmp_path: Path) -> None:
-    start = time.monotonic()
-    rows = attempt_all(jobs(tmp_path, ["dies", *["slow"] * 8]), tmp_path, 4, "test")
-    assert [row["status"] for row in rows] == ["failed", *["ok"] * 8]
-    assert time.monotonic() - start < 7.5, "one after another they take 8 s, and a process each"
+    _, *rows = attempt_all(jobs(tmp_path, ["dies", *["slow"] * 8]), tmp_path, 4, "test")
+    assert [row["status"] for row in rows] == ["ok"] * 8
+    at_once = max(sum(other["began"] <= row["began"] < other["ended"] for other in rows) for row in rows)
+    assert 2 <= at_once <= 4
 
 
 def test_what_is_no_slides_file_is_left(tmp_path: Path) -> None:

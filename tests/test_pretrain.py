@@ -87,21 +87,30 @@ def test_the_encoder_says_what_it_is_and_loads_into_timm(schedules: list[Path], 
     assert set(load_file(path)) == set(loaded.state_dict())
 
 
-@pytest.mark.parametrize(("algorithm", "workers"), [("dino", 1), ("mae", 0)])
-def test_killed_anywhere_it_goes_on_bit_for_bit(algorithm: str, workers: int, schedules: list[Path], tmp_path: Path) -> None:
-    """Killed twice with a worker, accumulation (3 + 3 + 2 tiles) and drop-path on; then the same command."""
+@pytest.mark.parametrize(("algorithm", "workers", "world", "epoch"), [("dino", 1, 1, 1), ("mae", 0, 2, 2)])
+def test_killed_anywhere_it_goes_on_bit_for_bit(
+    algorithm: str, workers: int, world: int, epoch: int, schedules: list[Path], tmp_path: Path
+) -> None:
+    """Killed twice with a worker, accumulation (3 + 3 + 2 tiles, or 3 + 1) and drop-path on; then the same command. The second of two
+    pseudo-epochs goes on from the first.
+    """
     settings = small_settings(algorithm)
-    finish(arguments(tmp_path / "undisturbed", schedules[0], settings))
-    values = arguments(tmp_path / "killed", schedules[0], settings, save_every_minutes=1e-9, workers=workers)
+    for number in range(1, epoch + 1):
+        finish(arguments(tmp_path / "undisturbed", schedules[number - 1], settings, number), world)
+    before = {"previous": tmp_path / f"undisturbed/{epoch - 1}/state.pt"} if epoch > 1 else {}
+    how = {"save_every_minutes": 1e-9, "workers": workers, **before}
+    values = arguments(tmp_path / "killed", schedules[epoch - 1], settings, epoch, **how)
     for steps in (2, 4):
-        process = start(values, tmp_path / "log")
-        wait_for(lambda steps=steps: steps_done(values) >= steps, process)  # type: ignore[misc]
-        process.kill()
-        process.join()
+        port = free_port()
+        processes = [start(values, tmp_path / "log", rank, world, port) for rank in range(world)]
+        wait_for(lambda steps=steps: steps_done(values) >= steps, processes[0])  # type: ignore[misc]
+        for process in processes:
+            process.kill()
+            process.join()
     assert list(values["work"].glob("state_*.pt"))
-    finish({**values, "workers": 0})
-    assert rows(tmp_path / "killed/1/curve.csv") == rows(tmp_path / "undisturbed/1/curve.csv")
-    ours, theirs = (load_file(tmp_path / which / "1/encoder.safetensors") for which in ("killed", "undisturbed"))
+    finish({**values, "workers": 0}, world)
+    assert rows(values["curve"]) == rows(tmp_path / f"undisturbed/{epoch}/curve.csv")
+    ours, theirs = (load_file(tmp_path / which / f"{epoch}/encoder.safetensors") for which in ("killed", "undisturbed"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -135,6 +144,18 @@ def test_one_two_and_four_processes_train_alike(algorithm: str, schedules: list[
         losses.append([float(row["loss"]) for row in rows(values["curve"])][:5])
     for found in losses[1:]:
         assert found == pytest.approx(losses[0], rel=1e-5)
+
+
+@pytest.mark.skipif("MICROTOME_SOAK" not in os.environ, reason="compiles for a minute: make soak")
+@pytest.mark.parametrize("algorithm", ["dino", "mae"])
+def test_soak_compiled_training_is_the_same(algorithm: str, schedules: list[Path], tmp_path: Path) -> None:
+    """In micro-batches of two sizes, on two processes."""
+    settings, found = small_settings(algorithm), []
+    for compiled in (False, True):
+        values = arguments(tmp_path / str(compiled), schedules[0], settings, compiled=compiled)
+        finish(values, world=2)
+        found.append([float(row["loss"]) for row in rows(values["curve"])])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 def _holders(values: dict[str, Any], rank: int, port: int, end: Exception | None) -> None:

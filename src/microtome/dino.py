@@ -65,11 +65,17 @@ class DinoNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Prepared:
-    """The views of a micro-batch, a tensor a resolution (the two global ones first), and the student's drop-path numbers."""
+    """The views of a micro-batch: a tensor of the two global ones, then one of the local ones, if any; the student's drop-path numbers."""
 
     crops: list[torch.Tensor]
-    drop_path: Sequence[torch.Tensor | None]
+    drop_path: list[torch.Tensor]
     n: int
+
+    def by_resolution(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """All crops and their numbers, together where local crops are as large as global ones: one forward a resolution."""
+        if len({images.shape[-1] for images in self.crops}) == len(self.crops):
+            return self.crops, self.drop_path
+        return [torch.cat(self.crops)], [torch.cat(self.drop_path)]
 
 
 class DinoAlgorithm(nn.Module):
@@ -138,7 +144,7 @@ class DinoAlgorithm(nn.Module):
         """Cross-entropy of the student's views with the teacher's two global ones."""
         with torch.no_grad():
             teacher = self.teacher(prepared.crops[:1], [None]).unflatten(0, (2, prepared.n))
-        student = network(prepared.crops, prepared.drop_path).unflatten(0, (-1, prepared.n))
+        student = network(*prepared.by_resolution()).unflatten(0, (-1, prepared.n))
         with torch.autocast(student.device.type, enabled=False):  # bf16 has 8 bits: too few for sums over K
             judge = compiled(judged) if self.compiled else judged
             found: Judged = judge(student, teacher, self.center, rates.teacher_temp or 1.0, self.recipe.student_temp)
