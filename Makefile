@@ -50,8 +50,9 @@ check: $(INSTALLED) ## format, lint and types
 	snakemake --lint
 
 test: check ## all checks and all tests
-	@# several threads a process, where cores are fewer than processes, mostly wait for one another: half the time in all
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest tests --numprocesses 3 --dist loadscope --no-loadscope-reorder
+	@# several threads a process, where cores are fewer than processes, mostly wait for one another: half the time in all;
+	@# and hundreds of starts of Python compile nothing twice
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= pytest tests --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 bench: $(INSTALLED) ## measure, beside the obvious alternative on the same input: benchmarks/bench.json
 	python -m tests.benchmarks
