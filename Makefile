@@ -17,8 +17,8 @@ $(INSTALLED): envs/requirements.lock
 	@echo "Setting up .venv from envs/requirements.lock: some minutes; 2 GB, more where pip finds the CUDA build of torch"
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --disable-pip-version-check --no-compile -r envs/requirements.lock
-	@# on all cores, which pip does on one; files that no Python of ours can compile are not ours
-	.venv/bin/python -m compileall -q -j 0 .venv/lib > .venv/compiled.txt || true
+	@# on all cores, which pip does on one; tests of packages are not imported; what does not compile is not ours
+	.venv/bin/python -m compileall -q -j 0 -x '/tests/' .venv/lib > .venv/compiled.txt || true
 	@# so that `python -m microtome.…` works wherever .venv is active
 	echo "$(CURDIR)/src" > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/microtome.pth"
 	touch $@

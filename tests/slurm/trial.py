@@ -101,6 +101,7 @@ class Trial:
         fit_to_one_machine(self.profile)
         values = yaml.safe_load(self.profile.read_text())
         values["default-resources"] |= default_resources
+        values["set-resources"]["pretrain"] |= {"nodes": 1}  # two are disturbed by a trial of their own
         self.profile.write_text(yaml.safe_dump(values))
         self.patch("ledger.py", "", HELD_SLIDES)
         self.patch("pseudo_epoch.py", "", HELD_STEPS)
