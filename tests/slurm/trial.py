@@ -56,7 +56,7 @@ def until(condition: Callable[[], bool], what: str, within_s: float = LONGEST_S)
     last = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < last, f"waited {within_s:.0f} s for {what} in vain"
-        time.sleep(0.2)
+        time.sleep(0.8)  # each look starts a squeue
 
 
 def slurm(*command: str) -> str:
