@@ -50,7 +50,7 @@ check: $(INSTALLED) ## format, lint and types
 	snakemake --lint
 
 test: check ## all checks and all tests
-	@# several threads a process, where cores are fewer than processes, mostly wait for one another: half the time in all;
+	@# several threads a process, where cores are fewer than processes, mostly wait for one another;
 	@# and hundreds of starts of Python compile nothing twice
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= pytest tests --numprocesses 3 --dist loadscope --no-loadscope-reorder
 

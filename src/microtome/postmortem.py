@@ -47,7 +47,7 @@ def failed_jobs(jobs: Iterable[Any], slurm_logs: Path) -> list[FailedJob]:
     found = []
     for job in single:
         wildcards = {name: str(value) for name, value in job.wildcards_dict.items()}
-        executor = log_folder(slurm_logs, job.rule.name, list(wildcards.values()))
+        executor = log_folder(slurm_logs, job.rule.name, wildcards.values())
         launched = Path(str(job.params.get("slurm_logs", executor)))
         logs = [*map(Path, job.log), *_newest(executor, "*.log"), *_newest(launched, "*_log.err")]
         found.append(FailedJob(job.rule.name, wildcards, tuple(log for log in logs if log.is_file())))

@@ -3,6 +3,7 @@
 The executor plugin (2.8.0) would write `rule_<rule>`.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path, PosixPath
 from typing import Any
@@ -29,6 +30,11 @@ def name_logs_by_rule(workflow: Any) -> None:
     plugin.Executor.run_job = run_job_with_log
 
 
-def log_folder(slurm_logs: Path, rule: str, wildcards: list[str]) -> Path:
+def log_folder(slurm_logs: Path, rule: str, wildcards: Iterable[str]) -> Path:
     """The folder of a job's logs: a file each attempt."""
-    return slurm_logs / rule / "_".join(wildcards).replace("/", "_")
+    return slurm_logs / rule / joined(wildcards)
+
+
+def joined(wildcards: Iterable[str]) -> str:
+    """A job's wildcards as the plugin writes them, in paths and comments."""
+    return "_".join(wildcards).replace("/", "_")

@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.persistence import PersistenceBase
 
 from microtome.errors import UserError
+from microtome.slurm_logs import joined
 from microtome.slurm_queue import end, submitted_from
 
 
@@ -53,5 +54,5 @@ def end_leftovers(workflow: Any) -> None:
 
 def comment(job: Any) -> str:
     """What the executor plugin (2.8.0) writes into the comment of a job's Slurm job."""
-    wildcards = "_".join(job.wildcards).replace("/", "_")
+    wildcards = joined(job.wildcards)
     return f"rule_{job.name}" + (f"_wildcards_{wildcards}" if wildcards else "")
