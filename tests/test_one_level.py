@@ -1,12 +1,13 @@
-"""A gigapixel slide of one level: its thumbnail comes from level 0 decoded at 1/8, and is the same."""
+"""A gigapixel slide without a small level: its thumbnail comes from level 0 decoded at 1/8, and is the same; or the slide is refused."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from microtome.one_level import WithEighth, open_for_thumbnail
-from microtome.slides import OpenSlideReader, open_slide
+from microtome.slides import OpenSlideReader, SlideError, open_slide
 from microtome.thumbnails import read_thumbnail
 from microtome.tissue import find_tissue
 from tests.drawn_slides import Image, tissue_like, write_slide
@@ -22,7 +23,8 @@ def drawn() -> Image:
 
 @pytest.fixture
 def small_gigapixel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microtome.one_level.GIGAPIXEL", 2048 * 1536)
+    for module in ("one_level", "thumbnails"):
+        monkeypatch.setattr(f"microtome.{module}.GIGAPIXEL", 2048 * 1536)
 
 
 @pytest.fixture
@@ -55,9 +57,7 @@ def test_level_0_is_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write_slide(tmp_path / "s.tiff", drawn, kind=kind, coding=coding, subsampling=subsampling, factors=(1,))
-    with open_slide(path) as slide:
-        expected = read_thumbnail(slide, EXTENT_PX0, *SIZE_PX)
-    read_px.clear()
+    expected = drawn.reshape(48, 32, 64, 32, 3).mean((1, 3))
     monkeypatch.setattr("microtome.thumbnails.BLOCK_PX", block_px)
     with open_for_thumbnail(path) as slide:
         assert isinstance(slide, WithEighth)
@@ -67,7 +67,7 @@ def test_level_0_is_not_read(
             drawn[304:560, 704:1216].reshape(16, 16, 32, 16, 3).mean((1, 3)),
         )
     assert sum(read_px) == 512 * 512, "what is compared"
-    assert np.abs(found.astype(int) - expected).mean() < 1
+    assert np.abs(found - expected).mean() < 1
     assert np.abs(part - plain).mean() < 1.5
     assert plain.std() > 10
 
@@ -87,11 +87,42 @@ def test_other_slides_are_opened_as_they_are(drawn: Image, tmp_path: Path, monke
     monkeypatch.setattr("microtome.one_level.GIGAPIXEL", 2048 * 1536)
     with open_for_thumbnail(write_slide(tmp_path / "more.tiff", drawn)) as slide:
         assert isinstance(slide, OpenSlideReader), "has smaller levels"
-    with open_for_thumbnail(write_slide(tmp_path / "odd.tiff", drawn, factors=(1,), missing=(1,))) as slide:
-        assert isinstance(slide, OpenSlideReader), "unusual: a tile without bytes"
-    monkeypatch.setattr("microtome.one_level.MAX_ROWS_B", 10**6)
-    with open_for_thumbnail(one) as slide:
-        assert isinstance(slide, OpenSlideReader), "its rows would take too much memory"
+
+
+@pytest.mark.usefixtures("small_gigapixel")
+def test_a_level_that_is_too_small_leaves_room_for_one_at_an_eighth(drawn: Image, read_px: list[int], tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "gap.tiff", drawn, factors=(1, 64), subsampling="444")
+    with open_slide(path) as slide:
+        smallest = slide.read(0, 0, 1, 32, 24)
+    read_px.clear()
+    with open_for_thumbnail(path) as slide:
+        assert slide.downsamples == (1, 8, 64)
+        assert slide.level_sizes_px == ((2048, 1536), (256, 192), (32, 24))
+        found = read_thumbnail(slide, EXTENT_PX0, *SIZE_PX)
+        assert sum(read_px) == 512 * 512, "what is compared"
+        np.testing.assert_array_equal(slide.read(0, 0, 2, 32, 24), smallest)
+        assert np.abs(slide.read(512, 256, 0, 64, 64).astype(int) - drawn[256:320, 512:576]).mean() < 3
+    assert np.abs(found - drawn.reshape(48, 32, 64, 32, 3).mean((1, 3))).mean() < 1
+
+
+@pytest.mark.usefixtures("small_gigapixel")
+def test_what_cannot_be_decoded_small_is_refused_and_not_read(
+    drawn: Image, read_px: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lossless = tmp_path / "lossless.tiff"
+    inch = 25_400 / 0.5
+    tifffile.imwrite(
+        lossless, drawn, tile=(256, 256), photometric="rgb", compression="zlib", resolution=(inch, inch), resolutionunit="INCH"
+    )
+    lost = write_slide(tmp_path / "lost.tiff", drawn, factors=(1,), missing=(1,))
+    wide = write_slide(tmp_path / "wide.tiff", drawn, factors=(1,))
+    for path, max_rows_b in ((lossless, 10**9), (lost, 10**9), (wide, 10**6)):
+        monkeypatch.setattr("microtome.one_level.MAX_ROWS_B", max_rows_b)
+        with pytest.raises(SlideError, match=rf"^2048 x 1536 px without a small level: expected a pyramid.*vips tiffsave {path.name}"):
+            find_tissue("s", path, None, None, tmp_path, tissue_settings())
+    assert sum(read_px) == 0
+    with open_for_thumbnail(lossless) as slide:
+        assert read_thumbnail(slide, (512.0, 512.0), 16, 16).std() > 5, "a small part, for a figure"
 
 
 @pytest.mark.usefixtures("small_gigapixel")

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microtome.atomic import atomic_path
-from microtome.slides import Rgb8, Slide
+from microtome.slides import Rgb8, Slide, SlideError
 
-BLOCK_PX = 4096  # side of what is read at once: memory stays flat when a gigapixel slide has one level only
+BLOCK_PX = 4096  # side of what is read at once: memory stays flat, however large the level
+GIGAPIXEL = 10**9  # of level 0, which takes minutes to hours to read: no thumbnail does
 ENOUGH = 1.01  # a level this much coarser still serves: downsamples are not quite whole numbers on many slides
 OVERLAY_PX = 1024  # the longest side of an overlay, where the slide is not larger
 OUTLINE = (0, 190, 60)
@@ -27,9 +28,15 @@ SHEET_SLIDES = 600  # a sheet of 2,640 x 11,900 px
 def read_thumbnail(
     slide: Slide, extent_px0: tuple[float, float], width_px: int, height_px: int, origin_px0: tuple[float, float] = (0.0, 0.0)
 ) -> Rgb8:
-    """[height_px, width_px, 3]: the part of the slide that begins at `origin_px0` (x, y) and is `extent_px0` large, area-averaged."""
+    """[height_px, width_px, 3]: the part of the slide that begins at `origin_px0` (x, y) and is `extent_px0` large, area-averaged.
+
+    Raises:
+        SlideError: it cannot be read, or would be a gigapixel of level 0 (`one_level.open_for_thumbnail` makes JPEG tiles smaller).
+    """
     scale_px0 = extent_px0[0] / width_px, extent_px0[1] / height_px
     level = sufficient_level(slide, min(scale_px0))
+    if level == 0 and extent_px0[0] * extent_px0[1] >= GIGAPIXEL:
+        raise SlideError(_without_small_level(slide))
     downsample = slide.downsamples[level]
     scale_px = scale_px0[0] / downsample, scale_px0[1] / downsample
     x_px, y_px = origin_px0[0] / downsample, origin_px0[1] / downsample
@@ -39,6 +46,14 @@ def read_thumbnail(
             box = x_px + left * scale_px[0], y_px + top * scale_px[1], x_px + right * scale_px[0], y_px + bottom * scale_px[1]
             thumbnail[top:bottom, left:right] = _read_averaged(slide, level, box, right - left, bottom - top)
     return thumbnail
+
+
+def _without_small_level(slide: Slide) -> str:
+    width_px0, height_px0 = slide.level_sizes_px[0]
+    return (
+        f"{width_px0} x {height_px0} px without a small level: expected a pyramid, or JPEG tiles in a TIFF, for a gigapixel. "
+        f"Make one: vips tiffsave {slide.path.name} pyramid.tiff --tile --pyramid --compression jpeg --Q 90 --bigtiff"
+    )
 
 
 def sufficient_level(slide: Slide, scale_px0: float) -> int:
