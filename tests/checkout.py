@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TEST = ("config/demo.yaml", "config/test.yaml")
+TWO_PROCESSES = ("--set-resources", "pretrain:processes=2")  # train, as on the two nodes of the tests' cluster: the same sums of gradients
 PROJECT = ["Snakefile", "rules", "src", "config", "envs", "profiles"]
 
 
@@ -25,6 +26,13 @@ def counted(printed: str) -> dict[str, int]:
     """The jobs, by rule, in what a dry run printed."""
     stats = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", printed, re.DOTALL)
     return {rule: int(count) for rule, count in (line.split() for line in stats.group(1).splitlines())} if stats else {}
+
+
+def why_no_cluster() -> str:
+    """Why the tests bring up no Slurm cluster here; nothing where they do."""
+    if not (os.environ.get("CI") == "true" or os.environ.get("MICROTOME_SLURM") == "1"):
+        return "installs Slurm on this machine: set MICROTOME_SLURM=1 (or CI=true) to run it"
+    return "" if os.geteuid() == 0 else "a Slurm cluster is set up by root"
 
 
 class Checkout:
@@ -43,6 +51,7 @@ class Checkout:
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # on CPUs runs are compared byte for byte
         command = [sys.executable, *arguments]
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 

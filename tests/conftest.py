@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.checkout import Checkout
+from tests.checkout import TWO_PROCESSES, Checkout
 
 # Tests of a file stay on one of pytest-xdist's workers, and these files on one together: they share the cluster, or a checkout that
 # they change. They start first, because they take longest.
@@ -55,7 +55,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
         if not (folder / "results").exists():
             shutil.rmtree(folder / "checkout", ignore_errors=True)
             checkout = Checkout(folder / "checkout")
-            checkout.snakemake("all")
+            checkout.snakemake("all", *TWO_PROCESSES)
             shutil.copytree(checkout.folder / "results", folder / "results")
     return folder
 

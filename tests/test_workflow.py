@@ -15,7 +15,7 @@ import yaml
 
 from microtome.cohort import shard_of
 from microtome.masks import geojson
-from tests.checkout import ROOT, Checkout, counted
+from tests.checkout import ROOT, TWO_PROCESSES, Checkout, counted, why_no_cluster
 from tests.stage_settings import RES18
 from tests.test_table_files import assert_tex
 
@@ -34,14 +34,20 @@ def slides_table(checkout: Checkout) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def another_results(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Future[Path]"]:
-    """Of a second fresh checkout, on which the workflow runs beside the dry runs below, which keep no more than one core busy."""
+def another_results(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Future[Path] | None"]:
+    """Of a second fresh checkout, on which the workflow runs beside the dry runs below, which keep no more than one core busy.
+
+    None where the cluster's checkout is compared.
+    """
     other = tmp_path_factory.mktemp("another")
 
     def run() -> Path:
-        Checkout(other).snakemake("all")
+        Checkout(other).snakemake("all", *TWO_PROCESSES)
         return other / "results"
 
+    if not why_no_cluster():
+        yield None
+        return
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(run)
 
@@ -243,6 +249,7 @@ def test_the_slurm_profile_resolves_by_name(checkout: Checkout) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.skipif(not why_no_cluster(), reason="tests/slurm/test_whole_run.py compares all files of two fresh checkouts")
 def test_two_fresh_checkouts_give_the_same_figures(results: Path, another_results: "Future[Path]") -> None:
     for pattern in ("figures/**/*.csv", "tables/*.csv", "splits/*.csv", "schedule/*.arrow"):
         for path in sorted(results.glob(pattern)):

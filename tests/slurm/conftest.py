@@ -1,6 +1,5 @@
 """A real Slurm cluster for the tests: they install system packages, so they run where CI=true or MICROTOME_SLURM=1 says so, as root."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.checkout import Checkout
+from tests.checkout import Checkout, why_no_cluster
 from tests.training import drawn_tile, make_schedules
 
 CLUSTER = Path(__file__).parent / "cluster.sh"
@@ -20,10 +19,8 @@ LAPTOP = {"tissue": 1, "tiles": 1, "gma": 1, "features": 1, "quality": 1}  # thr
 @pytest.fixture(scope="session")
 def coming_up() -> Iterator["subprocess.Popen[bytes]"]:
     """A cluster that is being installed and started: what it takes a minute for is no work."""
-    if not (os.environ.get("CI") == "true" or os.environ.get("MICROTOME_SLURM") == "1"):
-        pytest.skip("installs Slurm on this machine: set MICROTOME_SLURM=1 (or CI=true) to run it")
-    if os.geteuid() != 0:
-        pytest.skip("a Slurm cluster is set up by root")
+    if reason := why_no_cluster():
+        pytest.skip(reason)
     up = subprocess.Popen([CLUSTER, "up"])
     yield up
     up.wait(timeout=300)

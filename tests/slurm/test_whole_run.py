@@ -1,94 +1,68 @@
-"""`snakemake --profile slurm all` on a real cluster: the same files as on one machine."""
+"""`snakemake --profile slurm all` on a real cluster: the same bytes as on one machine, from two fresh checkouts."""
 
+import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from microtome.checkpoint import load_state
 from tests.checkout import Checkout
 
-# Byte for byte: all up to the schedules that names no time or absolute path, and after them what no training has touched.
-EXACT = ["cohort/*", "tissue/*.parquet", "tissue/*/*.geojson", "tissue/*/*.jpg", "tiles/*.parquet", "tiles/*.arrow", "tiles/*/*.arrow"]
-EXACT += ["tiles/*/*.tar", "catalog/*", "schedule/*.arrow", "schedule/quota/*", "splits/*.csv", "quality/sample.parquet"]
-EXACT += ["features/tres50/*/*.h5", "gma/*/tres50/*", "quality/tres50/*", "quality/*@0/*"]
-# Two processes of a run add gradients in another order than one, and training carries the rounding on. Each tolerance is about 40 times the
-# largest deviation that was measured (in brackets), for other processors.
-CURVE_RTOL = 2e-5  # of each column (5e-7)
-FEATURES_TOLERANCE = 1e-4  # of the standard deviation of a slide's features (2.5e-6)
-GMA_TOLERANCE = 1e-5  # of probabilities, thresholds, attention, losses (2.4e-7), and AUC (0)
-QUALITY_TOLERANCE = 1e-4  # of RankMe, ODCorr and k-NN accuracy, which have six digits (0)
+# Not the same bytes, because they say when, where or how fast: what was read of each slide, curves, what training goes on from, the report.
+TOLD_APART = (
+    "tissue/*/[!_]*.json",
+    "tiles/*/[!_]*.json",
+    "pretrain/*/*/curve.csv",
+    "pretrain/*/*/state.pt",
+    "pretrain/*/*/work/*",
+    "report.html",
+)
 
 
 @pytest.fixture(scope="module")
-def pairs(slurm_checkout: Checkout, results: Path) -> Callable[[str], list[tuple[Path, Path]]]:
-    """The files that match a pattern, here and from the cluster: at least one."""
-    there = slurm_checkout.folder / "results"
-
-    def matching(pattern: str) -> list[tuple[Path, Path]]:
-        found = [(path, there / path.relative_to(results)) for path in sorted(results.glob(pattern)) if path.is_file()]
-        assert found, pattern
-        return found
-
-    return matching
+def there(slurm_checkout: Checkout) -> Path:
+    return slurm_checkout.folder / "results"
 
 
-Pairs = Callable[[str], list[tuple[Path, Path]]]
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_same_files_as_on_one_machine(slurm_checkout: Checkout, results: Path) -> None:
-    there = slurm_checkout.folder / "results"
-    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) for folder in (results, there)]
-    assert len(names[0]) > 200
-    assert names[0] == names[1]
+def test_the_same_files_as_on_one_machine(results: Path, there: Path) -> None:
+    assert len(files(results)) > 200
+    assert files(results) == files(there)
 
 
-@pytest.mark.parametrize("pattern", EXACT)
-def test_byte_for_byte(pattern: str, pairs: Pairs) -> None:
-    for here, there in pairs(pattern):
-        assert here.read_bytes() == there.read_bytes(), here
+def test_byte_for_byte(results: Path, there: Path) -> None:
+    """Tiles, schedules, encoders, features, AUC, figures, tables: the same number of processes gives the same sums."""
+    exact = {path for path in files(results) if not any(path.match(pattern) for pattern in TOLD_APART)}
+    assert len(exact) > 180
+    folders = {path.parts[0] for path in exact}
+    assert {"tiles", "schedule", "pretrain", "features", "quality", "gma", "figures", "tables"} <= folders
+    assert [path for path in sorted(exact) if (results / path).read_bytes() != (there / path).read_bytes()] == []
 
 
-def test_training_within_its_tolerance(pairs: Pairs) -> None:
-    for here, there in pairs("pretrain/*/*/curve.csv"):
-        curves = [pd.read_csv(path).drop(columns="images_per_s") for path in (here, there)]
+def test_slides_have_the_same_rows(results: Path, there: Path) -> None:
+    slides = [path.relative_to(results) for stage in ("tissue", "tiles") for path in results.glob(f"{stage}/*/[!_]*.json")]
+    assert len(slides) > 15
+    for path in slides:
+        one, other = (json.loads((folder / path).read_text()) for folder in (results, there))
+        assert one["row"] == other["row"], path
+
+
+def test_training_is_the_same_but_for_its_speed(results: Path, there: Path) -> None:
+    epochs = sorted(path.parent.relative_to(results) for path in results.glob("pretrain/*/*/state.pt"))
+    assert len(epochs) == 3
+    for epoch in epochs:
+        curves = [pd.read_csv(folder / epoch / "curve.csv").drop(columns="images_per_s") for folder in (results, there)]
         assert len(curves[0]) > 1
-        pd.testing.assert_frame_equal(*curves, rtol=CURVE_RTOL, atol=0)
-
-
-@pytest.mark.parametrize("pattern", ["features/*/*/*.h5", "quality/*/features.h5"])
-def test_features_within_their_tolerance(pattern: str, pairs: Pairs) -> None:
-    for here, there in pairs(pattern):
-        with h5py.File(here) as one, h5py.File(there) as other:
-            assert one.keys() == other.keys()
-            features = one["features"][:]
-            assert features.size > 1000
-            np.testing.assert_allclose(other["features"][:], features, rtol=0, atol=FEATURES_TOLERANCE * features.std(), err_msg=str(here))
-            if "coords" in one:
-                np.testing.assert_array_equal(other["coords"], one["coords"])
-
-
-@pytest.mark.parametrize(
-    ("pattern", "tolerance"),
-    [
-        ("gma/*/*/*.parquet", GMA_TOLERANCE),
-        ("gma/*/*/runs.csv", GMA_TOLERANCE),
-        ("gma/*/*/excluded.csv", 0),
-        ("tables/auc.csv", GMA_TOLERANCE),
-        ("tables/decisions.csv", GMA_TOLERANCE),
-        ("quality/*/measures.csv", QUALITY_TOLERANCE),
-        ("tables/quality.csv", QUALITY_TOLERANCE),
-    ],
-)
-def test_tables_within_their_tolerance(pattern: str, tolerance: float, pairs: Pairs) -> None:
-    for here, there in pairs(pattern):
-        read = pd.read_parquet if here.suffix == ".parquet" else pd.read_csv
-        one, other = read(here), read(there)
-        assert len(one) or here.name == "excluded.csv", here
-        pd.testing.assert_frame_equal(one, other, rtol=0, atol=tolerance, obj=str(here))
+        pd.testing.assert_frame_equal(*curves, check_exact=True)
+        one, other = (load_state(folder / epoch / "state.pt")["algorithm"] for folder in (results, there))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_pretraining_ran_on_two_nodes(slurm_checkout: Checkout) -> None:
