@@ -6,7 +6,7 @@ export PYTHONPATH := $(CURDIR)/src
 SHELL := /bin/bash
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo init plan doctor test check bench soak
+.PHONY: help install demo init plan doctor test tests check bench soak
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,7 +49,11 @@ check: $(INSTALLED) ## format, lint and types
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
-test: check ## all checks and all tests
+test: $(INSTALLED) ## all checks and all tests
+	@# beside one another: mypy takes half a minute of one core
+	@$(MAKE) --no-print-directory --jobs 2 check tests
+
+tests: $(INSTALLED)
 	@# several threads a process, where cores are fewer than processes, mostly wait for one another;
 	@# and hundreds of starts of Python compile nothing twice
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= pytest tests --numprocesses 3 --dist loadscope --no-loadscope-reorder
