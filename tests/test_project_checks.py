@@ -65,6 +65,18 @@ def test_slides_that_tissue_would_refuse(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "", "no bar of no slide"
 
 
+def test_a_gigapixel_without_a_small_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, inch = project(tmp_path), 25_400 / 0.25
+    white = np.full((512, 512, 3), 240, np.uint8)
+    tifffile.imwrite(tmp_path / "a.tiff", white, tile=(256, 256), photometric="rgb", resolution=(inch, inch), resolutionunit="INCH")
+    assert project_checks.refusal(tmp_path / "a.tiff", np.nan, config) is None
+    monkeypatch.setattr("microtome.thumbnails.GIGAPIXEL", 512 * 512)
+    found = project_checks.refusal(tmp_path / "a.tiff", np.nan, config)
+    assert found is not None
+    assert found[0] == "have no level that is small enough"
+    assert found[1].startswith("512 x 512 px without a small level: expected a pyramid")
+
+
 def test_more_files_in_a_folder_than_file_systems_like(tmp_path: Path) -> None:
     config = project(tmp_path)
     assert project_checks.shard_folders(config, 20).level == "ok"

@@ -66,17 +66,21 @@ def slide_resolutions(config: Config, slides: pd.DataFrame) -> Iterator[Finding]
 def refusal(path: Path, table_mpp: float, config: Config) -> tuple[str, str] | None:
     """Why `tissue` would refuse a slide, in kind and in detail; None where it would not. `table_mpp`: µm/px, or NaN."""
     from microtome.grid import tile_grid  # not at the top: they need OpenSlide, and `doctor` has to say where that does not load
-    from microtome.slides import SlideError, check_extent, open_slide, resolution
+    from microtome.one_level import open_for_thumbnail
+    from microtome.slides import SlideError, check_extent, resolution
+    from microtome.thumbnails import refuse_gigapixel
 
     kind = "cannot be read"
     try:
-        with open_slide(path) as opened:
+        with open_for_thumbnail(path) as opened:
             kind = "have no µm/px to go by"
             mpp = resolution(opened.properties, table_mpp, config.reader).mpp
             kind = "are larger than any glass"
             check_extent(opened.level_sizes_px[0], mpp)
             kind = "are too coarse"
-            tile_grid(*opened.level_sizes_px[0], mpp, config.grid)
+            places = tile_grid(*opened.level_sizes_px[0], mpp, config.grid)
+            kind = "have no level that is small enough"
+            refuse_gigapixel(opened, opened.level_sizes_px[0], min(places.cell_px0) / config.tissue.subpixels)
     except (SlideError, OSError) as error:
         return kind, str(error)
     return None

@@ -34,9 +34,8 @@ def read_thumbnail(
         SlideError: it cannot be read, or would be a gigapixel of level 0 (`one_level.open_for_thumbnail` makes JPEG tiles smaller).
     """
     scale_px0 = extent_px0[0] / width_px, extent_px0[1] / height_px
+    refuse_gigapixel(slide, extent_px0, min(scale_px0))
     level = sufficient_level(slide, min(scale_px0))
-    if level == 0 and extent_px0[0] * extent_px0[1] >= GIGAPIXEL:
-        raise SlideError(_without_small_level(slide))
     downsample = slide.downsamples[level]
     scale_px = scale_px0[0] / downsample, scale_px0[1] / downsample
     x_px, y_px = origin_px0[0] / downsample, origin_px0[1] / downsample
@@ -48,12 +47,14 @@ def read_thumbnail(
     return thumbnail
 
 
-def _without_small_level(slide: Slide) -> str:
-    width_px0, height_px0 = slide.level_sizes_px[0]
-    return (
-        f"{width_px0} x {height_px0} px without a small level: expected a pyramid, or JPEG tiles in a TIFF, for a gigapixel. "
-        f"Make one: vips tiffsave {slide.path.name} pyramid.tiff --tile --pyramid --compression jpeg --Q 90 --bigtiff"
-    )
+def refuse_gigapixel(slide: Slide, extent_px0: tuple[float, float], scale_px0: float) -> None:
+    """Raise SlideError where a picture of that extent, its pixels `scale_px0` level-0 pixels wide, would read a gigapixel of level 0."""
+    if sufficient_level(slide, scale_px0) == 0 and extent_px0[0] * extent_px0[1] >= GIGAPIXEL:
+        width_px0, height_px0 = slide.level_sizes_px[0]
+        raise SlideError(
+            f"{width_px0} x {height_px0} px without a small level: expected a pyramid, or JPEG tiles in a TIFF, for a gigapixel. "
+            f"Make one: vips tiffsave {slide.path.name} pyramid.tiff --tile --pyramid --compression jpeg --Q 90 --bigtiff"
+        )
 
 
 def sufficient_level(slide: Slide, scale_px0: float) -> int:
