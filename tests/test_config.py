@@ -22,6 +22,15 @@ def values(*overlays: str) -> dict[str, Any]:
     return merged
 
 
+def changed_at(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    changed = values()
+    section = changed
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    return changed
+
+
 def refused(changed: dict[str, Any]) -> str:
     with pytest.raises(UserError) as error:
         load_config(changed)
@@ -45,52 +54,18 @@ def test_every_configuration_is_valid_and_has_random_weights_as_the_null(overlay
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("features", "encoders", "dino_vits16", "run"), "dino_vits", "did you mean 'dino_vits16'?"),
-        (("pretrain", "runs", "dino_vits16", "recipe"), "dinov3", "expected one of: dino, mae"),
-        (("pretrain", "runs", "dino_vits16", "pseudo_epochs"), 51, "expected at most 50 (schedule.pseudo_epochs)"),
-        (("features", "encoders", "dino_vits16", "pseudo_epochs"), [26], "found 26, expected at most 25 (the end of run dino_vits16)"),
-        (("pretrain", "runs", "dino_vits16", "global_batch"), 10**9, "expected at most 65000000 (schedule.tiles)"),
-        (
-            ("pretrain", "recipes", "dino", "warmup_epochs"),
-            51,
-            "warmup_epochs: found 51.0, expected at most 50 (schedule_epochs of run dino_vits16)",
-        ),
-        (("pretrain", "recipes", "dino", "warmup_teacher_temp_epochs"), 60, "found 60.0, expected at most 50"),
-        (
-            ("pretrain", "recipes", "mae", "mask_ratio"),
-            0.996,
-            "pretrain.recipes.mae.mask_ratio: found 0.996, expected at most 0.9948979591836735 (which keeps one of the 196 patches",
-        ),
-        (
-            ("pretrain", "recipes", "mae", "decoder_dim"),
-            520,
-            "mae.decoder_dim: found 520, expected a multiple of 4 and of decoder_heads (16)",
-        ),
         (("seed",), 2**64, "seed: found 18446744073709551616, expected"),
         (
             ("pretrain", "recipes", "dino", "global_crops_scale"),
             [1.0, 0.4],
             "global_crops_scale: found [1.0, 0.4], expected: the smaller part of the tile's area first",
         ),
-        (("gma", "epochs"), 9, "gma.warmup_epochs: found 10, expected at most 9 (gma.epochs)"),
-        (("schedule", "exclude_tasks"), ["exmple"], "did you mean 'example'?"),
-        (("figures", "attention_named"), {"exmple": ["a_slide"]}, "figures.attention_named: found 'exmple'"),
         (("pretrain", "recipes", "dino", "clip_grad"), float("nan"), "pretrain.recipes.dino.dino.clip_grad"),
-        (
-            ("features", "coords"),
-            "folder",
-            "features.source: found tiles beside coords: folder, expected slides: no tiles are stored there",
-        ),
         (("tasks",), {"../x": {"table": "a", "origin": "", "disease": "", "kind": "detection"}}, "tasks.../x"),
     ],
 )
-def test_what_points_nowhere_is_refused(path: tuple[str, ...], value: Any, message: str) -> None:
-    changed = values()
-    section = changed
-    for key in path[:-1]:
-        section = section[key]
-    section[path[-1]] = value
-    assert message in refused(changed)
+def test_what_cannot_be_is_refused(path: tuple[str, ...], value: Any, message: str) -> None:
+    assert message in refused(changed_at(path, value))
 
 
 def test_an_overlay_leaves_out_what_it_sets_to_null() -> None:

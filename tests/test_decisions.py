@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_curve, top_k_accuracy_score
 
-from microtome.decisions import calibration, decision_overview, decision_table, decisions, operating_points, youden_threshold
+from microtome.decisions import THRESHOLD, calibration, decision_overview, decision_table, decisions, operating_points, youden_threshold
 from microtome.statistics import MONTE_CARLO
 from tests.benchmark_runs import figures_settings
 from tests.test_table_files import assert_tex
@@ -136,7 +136,7 @@ def test_the_table_averages_replicas_and_then_splits(tmp_path: Path) -> None:
         "Brier score",
     ]
     assert len(shown) == 6, "a run with its last checkpoint, and the note"
-    assert shown[-1] == f"Decisions: mean (sd) [95 % bootstrap interval] over splits. {MONTE_CARLO}"
+    assert shown[-1] == f"Decisions: mean (sd) [95 % bootstrap interval] over splits. {THRESHOLD} {MONTE_CARLO}"
     assert f"{row['mean']:.3f} ({row['sd']:.3f}) [{row['low']:.3f}, {row['high']:.3f}]" in shown[2]
     assert_tex((tmp_path / "decisions.tex").read_text())
 

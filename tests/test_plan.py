@@ -78,6 +78,9 @@ def test_a_pseudo_epoch_of_far_more_tiles_than_there_are(config: Config, slurm: 
         "schedule.tiles 65,000,000: a pseudo-epoch's slides (one part of 5) are expected to have about 460,000: each tile would be repeated"
     )
     assert f"{said} 141 times. Set it to 460,000 or less." in text(config, few, slurm)
+    (said,) = repeated(config, dataclasses.replace(PUBLISHED, slides=1, tiles_a_slide=6000.0))
+    runs = "and global_batch of mae_vitl16 (1,440) with it; or set these runs and their encoders to null."
+    assert said.endswith(f"Set it to 1,200 or less, {runs}"), "no batch may be larger than a pseudo-epoch"
     for slides in (423_563, 14_200):  # 0.1 and 2.98 times
         assert not repeated(config, dataclasses.replace(PUBLISHED, slides=slides))
     assert not repeated(config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"runs": {}})}), few)

@@ -77,6 +77,9 @@ def test_a_slide_without_an_overlay_says_why(tmp_path: Path) -> None:
     red = (sheet[..., 0] - sheet[..., 1:].max(axis=2)) > 60
     assert red[18:40].any()
     assert not red[:18].any()
+    (tmp_path / "none.jpg").write_bytes(jpeg(np.full((300, 300, 3), 240, np.uint8)))
+    over = np.asarray(Image.open(io.BytesIO(contact_sheet([("s", "empty: no tissue found", tmp_path / "none.jpg")])))).astype(int)
+    assert ((over[..., 0] - over[..., 1:].max(axis=2)) > 60)[18:40].any(), "over the picture, where there is one"
 
 
 def test_a_note_is_broken_between_words(tmp_path: Path) -> None:

@@ -4,17 +4,17 @@ Units are in the names: `_px` pixels at the wanted resolution, `_px0` pixels of 
 heavy: the Snakefile validates with it when it is parsed.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from microtome.encoder_config import Features, Quality, RunEncoder
+from microtome.consistency import faults
+from microtome.encoder_config import Features, Quality
 from microtome.errors import UserError
-from microtome.explain import did_you_mean, explain
-from microtome.recipes import Mae, Pretrain, Recipe, Run
+from microtome.explain import explain
+from microtome.recipes import Pretrain
 from microtome.section import Count, Fraction, Name, Positive, Section
 
 
@@ -154,57 +154,11 @@ class Config(Section):
     figures: Figures
 
     @model_validator(mode="after")
-    def names_exist(self) -> Self:
-        """Every name that points elsewhere in the configuration points at something."""
-        for name, run in self.pretrain.runs.items():
-            _known(f"pretrain.runs.{name}.recipe", run.recipe, self.pretrain.recipes)
-            _at_most(f"pretrain.runs.{name}.pseudo_epochs", run.pseudo_epochs, "schedule.pseudo_epochs", self.schedule.pseudo_epochs)
-            _at_most(f"pretrain.runs.{name}.pseudo_epochs", run.pseudo_epochs, "its schedule_epochs", run.schedule_epochs)
-            _at_most(f"pretrain.runs.{name}.global_batch", run.global_batch, "schedule.tiles", self.schedule.tiles)
-            _fits(name, run, self.pretrain.recipes[run.recipe])
-        _at_most("gma.warmup_epochs", self.gma.warmup_epochs, "gma.epochs", self.gma.epochs)
-        if self.tiles.store != "all" and self.features.source != "slides":
-            raise ValueError("features.source: found tiles beside tiles.store: pretrain, expected slides: not all tiles are stored")
-        if self.features.coords is not None and self.features.source != "slides":
-            raise ValueError(
-                f"features.source: found tiles beside coords: {self.features.coords}, expected slides: no tiles are stored there"
-            )
-        for name, encoder in self.features.encoders.items():
-            if isinstance(encoder, RunEncoder):
-                _known(f"features.encoders.{name}.run", encoder.run, self.pretrain.runs)
-                last = self.pretrain.runs[encoder.run].pseudo_epochs
-                _at_most(
-                    f"features.encoders.{name}.pseudo_epochs", max(encoder.pseudo_epochs, default=0), f"the end of run {encoder.run}", last
-                )
-        for task in self.schedule.exclude_tasks:
-            _known("schedule.exclude_tasks", task, self.tasks)
-        for task in self.figures.attention_named:
-            _known("figures.attention_named", task, self.tasks)
+    def parts_fit(self) -> Self:
+        """Every name that points elsewhere in the configuration points at something, and numbers go together: see `consistency`."""
+        if found := list(faults(self)):
+            raise ValueError("\n  ".join(found))
         return self
-
-
-def _known(key: str, name: str, names: Mapping[str, object]) -> None:
-    if name not in names:
-        raise ValueError(f"{key}: found {name!r}, expected one of: {', '.join(names) or '(none is defined)'}{did_you_mean(name, names)}")
-
-
-def _at_most(key: str, value: float, what: str, limit: float) -> None:
-    if value > limit:
-        raise ValueError(f"{key}: found {value}, expected at most {limit} ({what})")
-
-
-def _fits(name: str, run: Run, recipe: Recipe) -> None:
-    key = f"pretrain.recipes.{run.recipe}"
-    for warmup in ("warmup_epochs", "warmup_teacher_temp_epochs"):
-        _at_most(f"{key}.{warmup}", getattr(recipe, warmup, 0), f"schedule_epochs of run {name}", run.schedule_epochs)
-    if isinstance(recipe, Mae) and (recipe.decoder_dim % 4 or recipe.decoder_dim % recipe.decoder_heads):
-        wanted = f"a multiple of 4 and of decoder_heads ({recipe.decoder_heads})"
-        raise ValueError(f"{key}.decoder_dim: found {recipe.decoder_dim}, expected {wanted}")
-    patch = re.search(r"patch(\d+)", run.model)  # to build the model would take torch
-    if isinstance(recipe, Mae) and patch:
-        patches = (recipe.crop_px // int(patch[1])) ** 2
-        kept = f"which keeps one of the {patches} patches of a crop of run {name}"
-        _at_most(f"{key}.mask_ratio", recipe.mask_ratio, kept, 1 - 1 / max(patches, 1))
 
 
 def load_config(values: Mapping[str, Any]) -> Config:

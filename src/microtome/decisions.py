@@ -19,6 +19,10 @@ from microtome.statistics import MONTE_CARLO, summary
 from microtome.table_files import write_table
 
 BINS = 10
+THRESHOLD = (
+    "A slide is called positive above the threshold with the largest sensitivity plus specificity on the training slides of its run "
+    "(Youden 1950); of more than two classes the most probable one is called."
+)
 MEASURES = {"accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "brier": "Brier score"}
 
 
@@ -125,7 +129,7 @@ def decisions(predictions: list[Path], folder: Path, settings: FiguresSettings) 
     """Write the table of every task and encoder as CSV, of last checkpoints as Markdown, LaTeX and HTML."""
     table = decision_table(predictions, settings)
     title = "Decisions: mean (sd) [95 % bootstrap interval] over splits"
-    write_table(folder / "decisions", title, table, decision_overview(table), note=f"{title}. {MONTE_CARLO}")
+    write_table(folder / "decisions", title, table, decision_overview(table), note=f"{title}. {THRESHOLD} {MONTE_CARLO}")
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def project(configfile: list[Path]) -> Iterator[Finding]:
     try:
         config = read_config(configfile)
     except UserError as error:
-        lines = "; ".join(line.strip() for line in str(error).splitlines())
-        yield Finding("wrong", lines, "tables, encoders and room were not looked at")
+        first, *others = str(error).splitlines()
+        yield Finding("wrong", f"{first} {'; '.join(line.strip() for line in others)}", "tables, encoders and room were not looked at")
         return
     yield Finding("ok", "the configuration is valid")
     yield project_checks.hub(config)

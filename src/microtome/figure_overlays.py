@@ -53,10 +53,11 @@ def draw_slide(panel: Axes, row: pd.Series, overlay: Path) -> None:
 
 def draw(slides: pd.DataFrame, tissue: Path) -> Figure:
     """The figure of the rows of `sample`; `tissue`: the folder results/tissue."""
-    rows = max(1, -(-len(slides) // COLUMNS))
+    columns = min(COLUMNS, max(1, len(slides)))
+    rows = max(1, -(-len(slides) // columns))
     with style():
-        figure = new_figure(TWO_COLUMNS_MM, CELL_MM * rows)
-        panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel().tolist()
+        figure = new_figure(TWO_COLUMNS_MM * columns / COLUMNS, CELL_MM * rows)
+        panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
         for panel, (_, row) in zip(panels, slides.iterrows(), strict=False):
             draw_slide(panel, row, tissue / str(row["shard"]) / f"{row['slide']}.jpg")
         hide_unused(panels, len(slides))

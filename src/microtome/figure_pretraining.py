@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from microtome.atomic import write_text
 from microtome.command_line import run
 from microtome.errors import UserError
-from microtome.figure_style import COLOURS, TWO_COLUMNS_MM, hide_unused, new_figure, save, style
+from microtome.figure_style import COLOURS, GREY, TWO_COLUMNS_MM, hide_unused, legend_below, new_figure, save, style
 from microtome.settings import FiguresSettings
 
 MAX_BINS = 400
@@ -77,11 +78,15 @@ def draw(table: pd.DataFrame) -> Figure:
     columns = min(3, len(runs))
     rows = -(-len(runs) // columns)
     with style():
-        figure = new_figure(TWO_COLUMNS_MM * min(1.0, 0.5 * columns), PANEL_HEIGHT_MM * rows)
+        width_mm = TWO_COLUMNS_MM * min(1.0, 0.5 * columns)
+        figure = new_figure(width_mm, PANEL_HEIGHT_MM * rows)
         panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
         for i, name in enumerate(runs):
             draw_panel(panels[i], table[table["run"] == name], COLOURS[i % len(COLOURS)])
         hide_unused(panels, len(runs))
+        marks = [Line2D([], [], color=GREY, linewidth=0.7), Line2D([], [], color=GREY, linestyle="", marker="o", markersize=2.8)]
+        legend_mm = legend_below(figure, marks, ["loss", "its mean over a pseudo-epoch"], width_mm)
+        figure.set_figheight((PANEL_HEIGHT_MM * rows + legend_mm + 4) / 25.4)
     return figure
 
 

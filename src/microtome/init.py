@@ -42,7 +42,7 @@ NEXT = """A project in {folder}. To go on:
   python -m microtome.doctor --profile slurm                               # is everything there?
   python -m microtome.plan --profile slurm                                 # what will it need? For few slides it says what to lower
   snakemake --profile profiles/local -- results/catalog/summary.md         # first look at results/tissue/*/_contact_sheet.jpg
-  snakemake --profile slurm -n all                                         # what would be done? The last lines count the jobs
+  snakemake --profile slurm -n all                                         # what would be done? A table counts the jobs
   snakemake --profile slurm all
 """
 

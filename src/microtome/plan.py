@@ -171,7 +171,10 @@ def repeated(config: Config, cohort: Cohort) -> list[str]:
         return []
     have_tiles = f"{float(f'{expected:.2g}'):,.0f}"
     have = f"a pseudo-epoch's slides (one part of {schedule.slide_parts}) are expected to have about {have_tiles}"
-    return [f"schedule.tiles {schedule.tiles:,}: {have}: each tile would be repeated {times:,.0f} times. Set it to {have_tiles} or less."]
+    too_large = [f"{name} ({run.global_batch:,})" for name, run in config.pretrain.runs.items() if run.global_batch > expected]
+    batches = f", and global_batch of {', '.join(too_large)} with it; or set these runs and their encoders to null" if too_large else ""
+    said = f"schedule.tiles {schedule.tiles:,}: {have}: each tile would be repeated {times:,.0f} times."
+    return [f"{said} Set it to {have_tiles} or less{batches}."]
 
 
 def text(config: Config, cohort: Cohort, profile: Profile) -> str:

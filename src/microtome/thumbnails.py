@@ -104,7 +104,7 @@ def write_contact_sheets(slides: Sequence[tuple[str, str, Path]], folder: Path) 
 
 
 def contact_sheet(slides: Sequence[tuple[str, str, Path]]) -> bytes:
-    """A JPEG of many overlays, `SHEET_COLUMNS` a row, from (slide, what to write where there is no overlay, the overlay's path)."""
+    """A JPEG of many overlays, `SHEET_COLUMNS` a row, from (slide, what is wrong with it, the path of its overlay, if any)."""
     columns = min(SHEET_COLUMNS, max(1, len(slides)))
     rows = max(1, -(-len(slides) // columns))
     sheet = np.full((rows * (SHEET_CELL_PX + SHEET_LABEL_PX), columns * SHEET_CELL_PX, 3), 255, np.uint8)
@@ -115,9 +115,8 @@ def contact_sheet(slides: Sequence[tuple[str, str, Path]]) -> bytes:
         if path.is_file():
             small = _fitted(path.read_bytes())
             cell[SHEET_LABEL_PX : SHEET_LABEL_PX + small.shape[0], : small.shape[1]] = small
-        else:
-            for line, words in enumerate(wrap(note, SHEET_LETTERS)):
-                _write(cell, words, SHEET_LABEL_PX + 12 + 13 * line, (180, 0, 0))
+        for line, words in enumerate(wrap(note, SHEET_LETTERS)):
+            _write(cell, words, SHEET_LABEL_PX + 12 + 13 * line, (180, 0, 0))
     return jpeg(sheet)
 
 

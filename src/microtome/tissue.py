@@ -130,7 +130,7 @@ def tissue(slides: Path, shard: str, folder: Path, table: Path, max_failed_fract
     sweep_parts(table.parent, table.name)
     with room_needed(folder), retries(folder, found["slide"]) as again:
         rows = attempt_all(jobs, folder, workers, f"tissue {shard}", again)
-        notes = [f"{row['status']}: {row['reason']}" for row in rows]
+        notes = ["" if row["status"] == "ok" else f"{row['status']}: {row['reason']}" for row in rows]
         write_contact_sheets([(row["slide"], note, folder / f"{row['slide']}.jpg") for row, note in zip(rows, notes, strict=True)], folder)
         refuse_failures(rows, max_failed_fraction, f"tissue {shard}")
         write_table(rows, SCHEMA, table)
