@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -28,6 +29,7 @@ from microtome.vision_models import backbone, timm
 from tests.training import (
     FORKS,
     LENGTH,
+    SILENT,
     TILES,
     arguments,
     drawn_schedules,
@@ -153,9 +155,18 @@ def test_soak_compiled_training_is_the_same(algorithm: str, schedules: list[Path
     settings, found = small_settings(algorithm), []
     for compiled in (False, True):
         values = arguments(tmp_path / str(compiled), schedules[0], settings, compiled=compiled)
-        finish(values, world=2)
+        finish(values, world=2, within_s=600)
         found.append([float(row["loss"]) for row in rows(values["curve"])])
     assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_rank_0_alone_shows_progress_and_warns(schedules: list[Path], tmp_path: Path) -> None:
+    always = SILENT.model_copy(update={"min_rankme": 1e9})
+    said = finish(arguments(tmp_path, schedules[0], small_settings("mae"), max_batch=4, monitor=always), world=2)
+    steps = re.findall(r"Training seems to have collapsed at step (\d+)", said)
+    assert len(steps) == len(set(steps)) > 1
+    assert said.count("pseudo-epoch 1: 100%") == 1
+    assert "pseudo-epoch 1:   0%" not in said.rpartition("100%")[2], "another bar"
 
 
 def _holders(values: dict[str, Any], rank: int, port: int, end: Exception | None) -> None:

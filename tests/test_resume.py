@@ -36,6 +36,32 @@ def test_a_damaged_rolling_state_is_named_and_the_one_before_is_used(schedules: 
     assert rows(tmp_path / "damaged/1/curve.csv") == rows(tmp_path / "undisturbed/1/curve.csv")
 
 
+def test_a_damaged_end_is_made_again_from_the_state_before_it(
+    schedules: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = small_settings("mae")
+    values = arguments(tmp_path, schedules[0], settings, save_every_minutes=1e-9)
+    pretrain(**values)
+    curve, encoder = rows(values["curve"]), values["encoder"].read_bytes()
+    assert len(list(values["work"].glob("state_*.pt"))) == 2
+    with values["state"].open("r+b") as file:  # in place: its second name in `work` is the same bytes
+        file.seek(1000)
+        file.write(b"damage")
+    after = arguments(tmp_path, schedules[1], settings, epoch=2)
+    with pytest.raises(UserError, match=r"1/state\.pt: its .*Remove it .*that pseudo-epoch then goes on from its last whole state"):
+        pretrain(**after)
+    values["state"].unlink()
+    capsys.readouterr()
+    pretrain(**values)
+    damaged, before = [line for line in capsys.readouterr().err.splitlines() if line.startswith("microtome: ")]
+    assert "state_000000005.pt: its" in damaged
+    assert before.endswith("state_000000004.pt.")
+    assert rows(values["curve"]) == curve
+    assert values["encoder"].read_bytes() == encoder
+    pretrain(**after)
+    assert not values["work"].exists()
+
+
 def test_bad_previous_states_are_named_with_a_remedy(schedules: list[Path], tmp_path: Path) -> None:
     settings = small_settings("mae")
     values = arguments(tmp_path, schedules[1], settings, epoch=2)
@@ -89,9 +115,10 @@ def test_the_newest_whole_state_of_this_very_job_is_taken(tmp_path: Path, capfd:
     found = unfinished(job(tmp_path))
     assert found is not None
     assert (found[0]["step"], found[1]) == (10, tmp_path / "state_000000010.pt")
-    damaged, theirs, others = capfd.readouterr().err.splitlines()
+    damaged, theirs, others, taken = capfd.readouterr().err.splitlines()
     assert "state_000000013.pt: its" in damaged
-    assert damaged.endswith("damaged; the state before it is used.")
+    assert damaged.endswith("damaged, not used.")
+    assert taken == f"microtome: going on from {tmp_path / 'state_000000010.pt'}."
     for said, name in ((theirs, "state_000000012.pt"), (others, "state_000000011.pt")):
         assert said == f"microtome: {tmp_path / name} is of another recipe, schedule or previous pseudo-epoch: not used."
     assert unfinished(job(tmp_path, settings="nobody's")) is None

@@ -163,14 +163,14 @@ def rows(path: Path) -> list[dict[str, str]]:
         return [{name: value for name, value in row.items() if name != "images_per_s"} for row in csv.DictReader(file)]
 
 
-def finish(values: dict[str, Any], world: int = 1) -> str:
+def finish(values: dict[str, Any], world: int = 1, within_s: float = 120) -> str:
     """Run the rule in `world` processes of its own to a good end; returns what they said."""
     log = values["work"].parents[1] / "log"
     log.parent.mkdir(parents=True, exist_ok=True)
     port = free_port()
     processes = [start(values, log, rank, world, port) for rank in range(world)]
     for process in processes:
-        process.join(120)
+        process.join(within_s)
     statuses = [process.exitcode for process in processes]
     assert statuses == [0] * world, f"{statuses}\n{log.read_text()}"
     return log.read_text()

@@ -102,18 +102,19 @@ def save_rolling(folder: Path, step: int, state: dict[str, Any], before: Path | 
 
 
 def keep_end(folder: Path, step: int, state: Path) -> None:
-    """Leave in `folder` nothing but the finished `state`, under a second name that takes no room (a hard link).
+    """Leave in `folder` the finished `state`, under a second name that takes no room (a hard link), and the rolling state before it.
 
     Where Snakemake was killed meanwhile, it does not know that the job finished, and removes `state` to make it again: here it is found.
-    A file system without hard links keeps the last rolling states instead.
+    Where `state` is damaged, it is made again from the one before. A file system without hard links keeps both rolling states instead.
     """
     part, end = folder / "end.part", folder / f"state_{step:09d}.pt"
     with suppress(OSError):
         part.unlink(missing_ok=True)
         part.hardlink_to(state)
         part.replace(end)
+        last_two = rolling_states(folder)[:2]
         for other in folder.iterdir():
-            if other != end:
+            if other not in last_two:
                 other.unlink()
 
 

@@ -1,7 +1,6 @@
 """Signs that training has collapsed, judged as configured: entropy and spread of the teacher's outputs, the loss, the rank of features."""
 
 import math
-import sys
 
 import numpy as np
 import torch
@@ -62,15 +61,19 @@ def _alike(monitor: Monitor, values: dict[str, float], ln_k: float) -> list[str]
     return found
 
 
-def judge(monitor: Monitor, values: dict[str, float], out_dim: int | None, settled: bool, where: str) -> None:
-    """Warn of a collapse, or stop: raises UserError where `monitor.action` is `stop`."""
+def judge(monitor: Monitor, values: dict[str, float], out_dim: int | None, settled: bool, where: str) -> str:
+    """The warning of a collapse, "" where nothing speaks for one.
+
+    Raises:
+        UserError: something does, and `monitor.action` is `stop`.
+    """
     found = signs(monitor, values, out_dim, settled)
     if not found:
-        return
+        return ""
     text = f"Training seems to have collapsed at {where}: {'; '.join(found)}."
     if monitor.action == "stop":
         raise UserError(f"{text} Lower the learning rate or the temperature, freeze the last layer longer, or set monitor.action.")
-    print(f"microtome: {text}", file=sys.stderr, flush=True)
+    return text
 
 
 @torch.no_grad()

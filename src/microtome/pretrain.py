@@ -1,8 +1,8 @@
 """The rule `pretrain`: train one pseudo-epoch of one run, going on from the pseudo-epoch before.
 
 While it trains, `work` holds the last two states and the growing curve; the same command after a kill goes on from there, exactly. The
-declared files appear at the end, by rename; `work` keeps a second name of the last state until the next pseudo-epoch begins. Started by
-torchrun or Slurm as several processes, these share each global batch.
+declared files appear at the end, by rename; `work` keeps a second name of the last state, and the one before, until the next pseudo-epoch
+begins. Started by torchrun or Slurm as several processes, these share each global batch.
 """
 
 import hashlib

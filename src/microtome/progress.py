@@ -11,10 +11,10 @@ Item = TypeVar("Item")
 LOG_EVERY_S = 30.0
 
 
-def progress_bar(total: int | None, what: str, unit: str) -> "tqdm[Never]":
-    """A tqdm bar to `update(n)` by hand; `unit` is what is counted ("tile"). In a log it prints a line every 30 s."""
+def progress_bar(total: int | None, what: str, unit: str, silent: bool = False) -> "tqdm[Never]":
+    """A tqdm bar to `update(n)` by hand; `unit` is what is counted ("tile"). In a log it prints a line every 30 s; `silent`: nothing."""
     every_s = 0.1 if sys.stderr.isatty() else LOG_EVERY_S
-    return tqdm(total=total, desc=what, unit=f" {unit}", mininterval=every_s, maxinterval=every_s, dynamic_ncols=True)
+    return tqdm(total=total, desc=what, unit=f" {unit}", mininterval=every_s, maxinterval=every_s, dynamic_ncols=True, disable=silent)
 
 
 def progress(items: Iterable[Item], total: int, what: str, unit: str) -> Iterator[Item]:

@@ -97,13 +97,12 @@ class PseudoEpoch:
         batches = tile_batches(self.job.schedule, self.trainer.global_batch, rank, world, self.step, max_batch, workers, self.max_replaced)
         total = self.job.length.steps_per_epoch * self.trainer.global_batch
         saved_at = time.monotonic()
-        with progress_bar(total, f"pseudo-epoch {self.job.number}", "image") as bar:
+        with progress_bar(total, f"pseudo-epoch {self.job.number}", "image", silent=rank != 0) as bar:
             bar.initial = bar.n = self.step * self.trainer.global_batch
             for batch in batches:
                 if not self._train_on(batch):
                     continue
-                if rank == 0:
-                    bar.update(self.trainer.global_batch)
+                bar.update(self.trainer.global_batch)
                 stop = self._done() > self._stop_at
                 if stop or time.monotonic() - saved_at > save_every_s:
                     self.save()
@@ -158,7 +157,9 @@ class PseudoEpoch:
                 self._stop_at = min(self._stop_at, outcome.step + self.trainer.lag)
             if "rankme" in outcome.values:
                 settled = outcome.step >= collapse.settled_from(self.algorithm.recipe, self.job.length)
-                collapse.judge(self.monitor, outcome.values, self.algorithm.out_dim, settled, f"step {done}")
+                warning = collapse.judge(self.monitor, outcome.values, self.algorithm.out_dim, settled, f"step {done}")
+                if warning and self.processes.rank == 0:  # all processes have the same values
+                    print(f"microtome: {warning}", file=sys.stderr, flush=True)
 
     def _images_per_s(self, done: int) -> float:
         """From the step for which it was last asked to the end of step `done`, whose numbers have just arrived."""

@@ -73,9 +73,10 @@ def unfinished(job: Job) -> tuple[dict[str, Any], Path] | None:
         try:
             state = load_state(path)
         except DamagedStateError as error:
-            print(f"microtome: {error}: damaged; the state before it is used.", file=sys.stderr, flush=True)
+            print(f"microtome: {error}: damaged, not used.", file=sys.stderr, flush=True)
             continue
         if state["settings"] == job.settings and _same_inputs(state["inputs"], job.inputs):
+            print(f"microtome: going on from {path}.", file=sys.stderr, flush=True)
             return state, path
         print(f"microtome: {path} is of another recipe, schedule or previous pseudo-epoch: not used.", file=sys.stderr, flush=True)
     return None
@@ -92,7 +93,7 @@ def end_of(previous: Path, job: Job, load: Callable[[Path], dict[str, Any]] = lo
     Raises:
         UserError: it is not there, damaged, of another recipe or of another pseudo-epoch.
     """
-    remedy = f"Remove it (rm {previous}) and run the same command again: that pseudo-epoch is then trained again."
+    remedy = f"Remove it (rm {previous}) and run the same command again: that pseudo-epoch then goes on from its last whole state."
     if not previous.is_file():
         raise UserError(f"{previous}: no such state. Pseudo-epoch {job.number} goes on from that of pseudo-epoch {job.number - 1}.")
     try:
