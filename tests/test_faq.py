@@ -7,7 +7,8 @@ import yaml
 from tests.checkout import ROOT
 
 FAQ = (ROOT / "docs" / "FAQ.md").read_text()
-FROM_OTHERS = {"No space left on device", "Bus error", "No module named microtome", "operator torchvision::nms does not exist"}  # of system, Python, torch
+# of the system, Python, torch
+FROM_OTHERS = {"No space left on device", "Bus error", "No module named microtome", "operator torchvision::nms does not exist"}
 
 
 def test_settings_exist() -> None:
