@@ -6,7 +6,7 @@ export PYTHONPATH := $(CURDIR)/src
 SHELL := /bin/bash
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo init plan doctor test tests check bench soak
+.PHONY: help install demo init plan doctor test check types lint bench soak
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,17 +43,18 @@ doctor: $(INSTALLED) ## is this machine, project and cluster fit for a run? CONF
 	@python -m microtome.doctor $(if $(CONFIG),--configfile $(CONFIG)) $(if $(PROFILE),--profile $(PROFILE))
 
 check: $(INSTALLED) ## format, lint and types
+	@$(MAKE) --no-print-directory --jobs 2 types lint
+
+types:
+	mypy --strict src
+
+lint:
 	ruff format --check src tests
 	ruff check src tests
-	mypy --strict src
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
-test: $(INSTALLED) ## all checks and all tests
-	@# beside one another: mypy takes half a minute of one core
-	@$(MAKE) --no-print-directory --jobs 2 check tests
-
-tests: $(INSTALLED)
+test: check ## all checks and all tests
 	@# several threads a process, where cores are fewer than processes, mostly wait for one another;
 	@# and hundreds of starts of Python compile nothing twice
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= pytest tests --numprocesses 3 --dist loadscope --no-loadscope-reorder

@@ -95,7 +95,12 @@ rule figure_pca:
         code=code("figure_pca", "figure_style", "runs"),
     output:
         pdf="results/figures/pca.pdf",
-        png=report("results/figures/pca.png", caption="captions/pca.rst", category="1 Results", labels={"result": "9 Without labels (components by organ)"}),
+        png=report(
+            "results/figures/pca.png",
+            caption="captions/pca.rst",
+            category="1 Results",
+            labels={"result": "9 Without labels (components by organ)"},
+        ),
         csv="results/figures/pca.csv",
     log:
         "logs/figures/pca.log",
