@@ -45,10 +45,10 @@ doctor: $(INSTALLED) ## is this machine, project and cluster fit for a run? CONF
 check: $(INSTALLED) ## format, lint and types
 	@$(MAKE) --no-print-directory --jobs 2 types lint
 
-types:
+types: $(INSTALLED)
 	mypy --strict src
 
-lint:
+lint: $(INSTALLED)
 	ruff format --check src tests
 	ruff check src tests
 	snakefmt --check Snakefile rules
