@@ -40,15 +40,17 @@ def launch(folder: Path, processes: int, word: str) -> "subprocess.Popen[str]":
 
 def test_ranks_find_one_another(tmp_path: Path) -> None:
     done = launch(tmp_path, 2, "end")
-    assert done.communicate(timeout=60)[0].split() == ["sum", "3"] * 2
+    assert done.communicate(timeout=60) == ("sum 3\n", "")  # rank 0's
     assert done.returncode == 0
+    assert (tmp_path / "here_1_log.err").read_text() == "sum 3\n"
 
 
 def test_a_rank_that_fails_stops_the_others(tmp_path: Path) -> None:
     start = time.monotonic()
     done = launch(tmp_path, 2, "fail")
-    done.communicate(timeout=60)
+    said = done.communicate(timeout=60)[1]
     assert done.returncode == 3
+    assert said == f"Rank 1 ended with status 3. The end of its log {tmp_path}/here_1_log.err:\nsum 3\n\n"
     assert time.monotonic() - start < 40  # rank 0 would have slept for a minute
 
 
@@ -60,20 +62,24 @@ exit 3
 
 
 def test_a_rank_that_does_not_end_is_killed(tmp_path: Path) -> None:
-    script = f"import sys; from microtome import launch; launch.PATIENCE_S = 1; sys.exit(launch.run_here(['bash', '-c', {DEAF!r}], 2))"
+    script = f"import sys; from pathlib import Path; from microtome import launch; launch.PATIENCE_S = 1; "
+    script += f"sys.exit(launch.run_here(['bash', '-c', {DEAF!r}], 2, Path()))"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 3
-    assert done.stderr == "Rank 0 did not end within 1 s of being asked to: killing it.\n"
+    asked, ended = done.stderr.splitlines()[:2]
+    assert asked == "Rank 0 did not end within 1 s of being asked to: killing it."
+    assert ended == "Rank 1 ended with status 3. The end of its log here_1_log.err:"
 
 
 @pytest.mark.parametrize(("signal", "status"), [("USR2", 7), ("TERM", 143)])
 def test_signals_reach_the_ranks(tmp_path: Path, signal: str, status: int) -> None:
-    process = launch(tmp_path, 1, "sleep")
+    process = launch(tmp_path, 2, "sleep")
     assert process.stdout is not None
-    assert process.stdout.readline() == "sum 1\n"
+    assert process.stdout.readline() == "sum 3\n"
     subprocess.run(["kill", f"-{signal}", str(process.pid)], check=True)
-    process.communicate(timeout=30)
+    said = process.communicate(timeout=30)[1]
     assert process.returncode == status
+    assert ("ended with status" in said) == (signal == "USR2")  # 7 is no status of a rank that was asked to stop
 
 
 def test_ranks_end_with_a_launcher_that_is_killed(tmp_path: Path) -> None:

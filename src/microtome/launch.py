@@ -12,18 +12,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from microtome.command_line import run
-from microtome.errors import UserError
+from microtome.errors import STOPPED, UserError
 from microtome.orphans import STOPS, die_with_parent
+from microtome.patience import log_of, tail
 from microtome.ranks import rank_environment
 from microtome.slurm_launch import Placement, run_on_slurm
 
 PATIENCE_S = 90.0  # for ranks to end once one of them has
 LOWEST_PORT = 10_000
+STOPPED_BY = {STOPPED, *(-stop for stop in STOPS)}  # statuses of ranks that were asked to
+HERE = "here"  # instead of a Slurm job's number, in the names of logs
 LONGEST_HELD_S = 14 * 24 * 3600.0  # a folder, by another launcher
 
 
@@ -74,10 +77,12 @@ def free_port() -> int:
     raise UserError(f"No port between {LOWEST_PORT} and {first_given} is free for the processes to find one another.")
 
 
-def run_here(command: list[str], processes: int) -> int:
-    """Run `processes` of `command` on this machine; the first status that is not 0, after which the others are stopped."""
+def run_here(command: list[str], processes: int, folder: Path) -> int:
+    """Run `processes` of `command` on this machine; the first status that is not 0, after which the others are stopped.
+
+    Rank 0 writes where this process does, each other rank to a log in `folder`, as on Slurm: its end is shown where that rank failed first.
+    """
     port = free_port()
-    environments = [rank_environment(rank, processes, rank, "127.0.0.1", port) for rank in range(processes)]
     ranks: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, _: object) -> None:
@@ -86,14 +91,19 @@ def run_here(command: list[str], processes: int) -> int:
 
     for stop in STOPS:
         signal.signal(stop, pass_on)
-    for environment in environments:
-        ranks.append(subprocess.Popen(command, env={**os.environ, **environment}, preexec_fn=die_with_parent))
-        # a signal that comes meanwhile finds those before
+    with ExitStack() as logs:
+        for number in range(processes):
+            log = logs.enter_context(log_of(folder, HERE, number).open("wb")) if number else None
+            environment = os.environ | rank_environment(number, processes, number, "127.0.0.1", port)
+            ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, preexec_fn=die_with_parent))
+            # a signal that comes meanwhile finds those before
     while (statuses := [rank.poll() for rank in ranks]).count(None) and not any(statuses):
         time.sleep(0.1)
-    failed = next((status for status in statuses if status), 0)
     end(ranks)
-    return failed
+    failed = {number: status for number, status in enumerate(statuses) if status}
+    for number in [number for number in failed if number and failed[number] not in STOPPED_BY][:1]:
+        print(f"Rank {number} ended with status {failed[number]}. {tail(folder, HERE, number)}", file=sys.stderr, flush=True)
+    return next(iter(failed.values()), 0)
 
 
 def end(ranks: "list[subprocess.Popen[bytes]]") -> None:
@@ -124,14 +134,14 @@ def launch(
 ) -> None:
     """Run `command` as `nodes` x `processes` ranks on Slurm, or as `processes` ranks on this machine where `nodes` is 0.
 
-    `gpus` and `mem_mb` are a node's, `cpus` a process's; `folder` has notes of the launcher and Slurm's files. Exits with the status of a
+    `gpus` and `mem_mb` are a node's, `cpus` a process's; `folder` has notes of the launcher and logs of ranks. Exits with the status of a
     rank that fails here.
     """
     if nodes:
         run_on_slurm(command, Placement(nodes, processes, gpus, cpus, mem_mb, runtime_min, partition, account), folder)
     else:
         with alone(folder):
-            status = run_here(command, processes)
+            status = run_here(command, processes, folder)
         if status:
             sys.exit(status if status > 0 else 128 - status)
 

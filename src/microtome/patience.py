@@ -16,9 +16,14 @@ REMIND_S = 3600  # to say again why a job waits
 DEAD = {"CANCELLED", "FAILED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}  # not TIMEOUT or NODE_FAIL: Slurm may requeue these
 
 
+def log_of(folder: Path, job: str, rank: int) -> Path:
+    """What a rank of a job says, as submitit names it."""
+    return folder / f"{job}_{rank}_log.err"
+
+
 def tail(folder: Path, job: str, rank: int) -> str:
     """The end of a rank's log, with its name."""
-    log = folder / f"{job}_{rank}_log.err"
+    log = log_of(folder, job, rank)
     return f"The end of its log {log}:\n{log.read_text(errors='replace')[-TAIL_B:] if log.is_file() else '(there is none)'}"
 
 

@@ -19,7 +19,7 @@ import submitit
 
 from microtome.atomic import write_text
 from microtome.errors import UserError
-from microtome.patience import GaveUpError, Patience
+from microtome.patience import GaveUpError, Patience, log_of
 from microtome.ranks import SAVE_S, SIGNAL_AHEAD_S, Ranks, stopped_note
 from microtome.slurm_queue import ALIVE, ask_to_stop, end, state, submitted_from
 
@@ -99,7 +99,7 @@ def wait_for(job: str, folder: Path, ranks: int, owner: str) -> None:
     Raises:
         UserError, GaveUpError: as `Patience.look`.
     """
-    log, position = folder / f"{job}_0_log.err", 0
+    log, position = log_of(folder, job, 0), 0
     patience, asked_at = Patience(job, folder), -ASK_S
     while list((ended := results(job, folder, ranks)).values()) != [True] * ranks:
         position = follow(log, position)
