@@ -14,32 +14,43 @@ import pytest
 from microtome.errors import UserError
 from microtome.launch import alone, free_port
 
-RANKS = """
-import os, sys, time, signal
-signal.signal(signal.SIGUSR2, lambda *_: sys.exit(7))
+MEET = """
 import torch.distributed
 torch.distributed.init_process_group("gloo")
 total = torch.ones(1) * (int(os.environ["RANK"]) + 1)
 torch.distributed.all_reduce(total)
 torch.distributed.destroy_process_group()  # its threads would crash the interpreter's end now and then
-os.write(1, b"sum %d\\n" % int(total))  # one call: two ranks write to one pipe
-if sys.argv[1:] == ["fail"] and os.environ["RANK"] == "1":
-    sys.exit(3)
-if sys.argv[1] != "end":
-    time.sleep(60)
+print("sum", int(total))
 """
+SLEEP = """
+import signal
+signal.signal(signal.SIGUSR2, lambda *_: sys.exit(7))
+print("here", flush=True)
+time.sleep(60)
+"""
+END = "print('here')"
+FAIL = f"if os.environ['RANK'] == '1': {END}; sys.exit(3){SLEEP}"
 
 
-def launch(folder: Path, processes: int, word: str) -> "subprocess.Popen[str]":
-    (folder / "ranks.py").write_text(RANKS)
+def launch(folder: Path, processes: int, ranks: str) -> "subprocess.Popen[str]":
     place = ["--nodes", "0", "--processes", str(processes), "--gpus", "0", "--cpus", "1", "--mem-mb", "100", "--runtime-min", "1"]
     command = [sys.executable, "-m", "microtome.launch", "--folder", str(folder), *place, "--partition", "", "--account", ""]
-    ranks = [sys.executable, str(folder / "ranks.py"), word]
-    return subprocess.Popen([*command, "--", *ranks], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    python = [sys.executable, "-c", f"import os, sys, time\n{ranks}"]
+    return subprocess.Popen([*command, "--", *python], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def both_are_here(process: "subprocess.Popen[str]", folder: Path) -> None:
+    """Wait until two ranks that will sleep are ready for a signal."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    log, last = folder / "here_1_log.err", time.monotonic() + 60
+    while not log.is_file() or log.read_text() != "here\n":
+        assert time.monotonic() < last
+        time.sleep(0.02)
 
 
 def test_ranks_find_one_another(tmp_path: Path) -> None:
-    done = launch(tmp_path, 2, "end")
+    done = launch(tmp_path, 2, MEET)
     assert done.communicate(timeout=60) == ("sum 3\n", "")  # rank 0's
     assert done.returncode == 0
     assert (tmp_path / "here_1_log.err").read_text() == "sum 3\n"
@@ -47,10 +58,10 @@ def test_ranks_find_one_another(tmp_path: Path) -> None:
 
 def test_a_rank_that_fails_stops_the_others(tmp_path: Path) -> None:
     start = time.monotonic()
-    done = launch(tmp_path, 2, "fail")
+    done = launch(tmp_path, 2, FAIL)
     said = done.communicate(timeout=60)[1]
     assert done.returncode == 3
-    assert said == f"Rank 1 ended with status 3. The end of its log {tmp_path}/here_1_log.err:\nsum 3\n\n"
+    assert said == f"Rank 1 ended with status 3. The end of its log {tmp_path}/here_1_log.err:\nhere\n\n"
     assert time.monotonic() - start < 40  # rank 0 would have slept for a minute
 
 
@@ -62,7 +73,7 @@ exit 3
 
 
 def test_a_rank_that_does_not_end_is_killed(tmp_path: Path) -> None:
-    script = f"import sys; from pathlib import Path; from microtome import launch; launch.PATIENCE_S = 1; "
+    script = "import sys; from pathlib import Path; from microtome import launch; launch.PATIENCE_S = 1; "
     script += f"sys.exit(launch.run_here(['bash', '-c', {DEAF!r}], 2, Path()))"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 3
@@ -73,9 +84,8 @@ def test_a_rank_that_does_not_end_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("signal", "status"), [("USR2", 7), ("TERM", 143)])
 def test_signals_reach_the_ranks(tmp_path: Path, signal: str, status: int) -> None:
-    process = launch(tmp_path, 2, "sleep")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "sum 3\n"
+    process = launch(tmp_path, 2, SLEEP)
+    both_are_here(process, tmp_path)
     subprocess.run(["kill", f"-{signal}", str(process.pid)], check=True)
     said = process.communicate(timeout=30)[1]
     assert process.returncode == status
@@ -83,9 +93,8 @@ def test_signals_reach_the_ranks(tmp_path: Path, signal: str, status: int) -> No
 
 
 def test_ranks_end_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
-    process = launch(tmp_path, 2, "sleep")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "sum 3\n"
+    process = launch(tmp_path, 2, SLEEP)
+    both_are_here(process, tmp_path)
     ranks = psutil.Process(process.pid).children()
     process.kill()
     process.communicate(timeout=30)
@@ -94,16 +103,16 @@ def test_ranks_end_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_second_launcher_waits_for_the_first(tmp_path: Path) -> None:
-    first = launch(tmp_path, 1, "sleep")
+    first = launch(tmp_path, 1, SLEEP)
     assert first.stdout is not None
-    assert first.stdout.readline() == "sum 1\n"
-    second = launch(tmp_path, 1, "end")
+    assert first.stdout.readline() == "here\n"
+    second = launch(tmp_path, 1, END)
     assert second.stderr is not None
     assert re.fullmatch(rf"Process {first.pid} on \S+ trains here already: waiting for its end. .*\n", second.stderr.readline())
     assert not psutil.Process(second.pid).children()
     first.terminate()
     first.communicate(timeout=30)
-    assert second.communicate(timeout=60)[0] == "sum 1\n"
+    assert second.communicate(timeout=60)[0] == "here\n"
     assert second.returncode == 0
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A real Slurm cluster of ten nodes on this one machine (Debian 12 or the like, root), for tests: `cluster.sh up`, `cluster.sh down`.
+# A real Slurm cluster of nine nodes on this one machine (Debian 12 or the like, root), for tests: `cluster.sh up`, `cluster.sh down`.
 # A second `up` only checks what is there. `cluster.sh accounting off` (or `on`) starts the controller again without (or with) accounting. Everything binds to loopback. No systemd, no cgroups; CPUs, memory and GPUs of the nodes are fake.
 set -euo pipefail
 
 STATE=${MICROTOME_SLURM_STATE:-/var/tmp/microtome-slurm}
-NODES=10 CPUS=8 MEM_MB=16000 GPUS=2 FIRST_PORT=17000
+NODES=9 CPUS=8 MEM_MB=16000 GPUS=2 FIRST_PORT=17000
 HOST=$(hostname -s)
 
 alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
@@ -105,9 +105,8 @@ NodeName=node[1-$NODES] NodeHostname=$HOST NodeAddr=$address Port=[$((FIRST_PORT
 PartitionName=cpu Nodes=node[1-4] Default=YES DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
 PartitionName=gpu Nodes=node[1-4] Default=NO DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
 # partitions of their own for what disturbs nodes: GraceTime is how long a preempted job has to save; batch jobs save slide by slide
-PartitionName=failing Nodes=node[5-6] DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
+PartitionName=yielding Nodes=node[5-6] DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
 PartitionName=preempted Nodes=node[7-9] DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO GraceTime=90
-PartitionName=yielding Nodes=node10 DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=10 OverSubscribe=NO
 PartitionName=urgent Nodes=ALL Default=NO DefaultTime=10 MaxTime=INFINITE State=UP PriorityTier=100 OverSubscribe=NO PreemptMode=OFF
 CONF
   cat >/etc/slurm/slurmdbd.conf <<CONF

@@ -35,7 +35,7 @@ def prepared(coming_up: "subprocess.Popen[bytes]", tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def cluster(coming_up: "subprocess.Popen[bytes]", prepared: Path) -> None:
-    """Ten nodes: partitions cpu and gpu of four, failing, preempted, yielding, urgent (which preempts) of all; the account pathology."""
+    """Nine nodes: partitions cpu and gpu of four, yielding, preempted, urgent (which preempts) of all; the account pathology."""
     assert coming_up.wait(timeout=300) == 0
 
 

@@ -54,7 +54,10 @@ def interrupted(folder: Path, prepared: Path) -> None:
 
 
 def killed(folder: Path, prepared: Path) -> None:
-    """After SIGKILL the same command ends the job that was left before it starts another; pretraining goes on."""
+    """After SIGKILL the same command ends the job that was left before it starts another; pretraining goes on.
+
+    What jobs finish after snakemake and launcher were both killed counts: it is not made again, unless a setting changes.
+    """
     trial = Trial(folder, prepared, allowed=1)
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     left, pretraining = trial.at_work(), trial.running("pretrain")
@@ -72,45 +75,38 @@ def killed(folder: Path, prepared: Path) -> None:
         return any(job.job != left.job for job in jobs)
 
     until(another_job, "a second tissue job")
-    trial.allowed = FREE
-    assert run.end() == 0, run.said
     assert most == 1
     assert f"Slurm jobs {left.job} of a run that was killed are still there: cancelling them first." in run.said
-    assert f"Slurm job {pretraining.job} is there already: waiting for it." in (folder / "logs/pretrain/mae_tiny/1.log").read_text()
-    assert [job.job for job in trial.queue() if "pretrain" in job.what] == [pretraining.job]
-    assert done.items() <= trial.slides().items()
-    check_tissue(folder, prepared)
-    until(lambda: not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt")), "the end of both launchers")
-
-
-def finished_alone(folder: Path, prepared: Path) -> None:
-    """What jobs finish after snakemake and launcher were killed counts: it is not made again, unless a setting changes."""
-    trial = Trial(folder, prepared, allowed=1)
-    run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
-    trial.at_work(), trial.running("pretrain")
+    log = folder / "logs/pretrain/mae_tiny/1.log"
+    until(lambda: f"Slurm job {pretraining.job} is there already: waiting for it." in log.read_text(), "the second launcher")
     os.killpg(run.process.pid, signal.SIGKILL)  # as when the login node goes down
     run.end()
     trial.allowed = FREE
     until(lambda: not trial.alive(), "the end of the jobs that were left")
-    made = trial.checkout.times(TISSUE) | trial.checkout.times("results/pretrain/mae_tiny/1/*")
+    assert [job.job for job in trial.queue() if "pretrain" in job.what] == [pretraining.job]
+    assert done.items() <= trial.slides().items()
+    check_tissue(folder, prepared)
+    made = trial.checkout.times(TISSUE)
     losses = pd.read_csv(folder / "results/pretrain/mae_tiny/1/curve.csv")
-    assert {TISSUE, PRETRAIN} <= set(made)
+    assert (folder / PRETRAIN).is_file()
     trial.unlock()
     trial.allowed = 0  # it could not train again
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
     assert run.end() == 0, run.said
-    assert trial.checkout.times(TISSUE) == {TISSUE: made[TISSUE]}
+    assert trial.checkout.times(TISSUE) == made
     pd.testing.assert_frame_equal(pd.read_csv(folder / "results/pretrain/mae_tiny/1/curve.csv"), losses)
+    until(lambda: not list(folder.glob("logs/slurm/pretrain/mae_tiny/1/job.txt")), "the end of all launchers")
     (folder / "change.yaml").write_text("tissue: {blur_px: 7}")
     changed = trial.snakemake("--dry-run", "--", TISSUE)
     assert changed.end() == 0
     assert "Params have changed since last execution" in changed.said
-    check_tissue(folder, prepared)
 
 
-def out_of_memory(folder: Path, prepared: Path) -> None:
-    """A job that Slurm kills for its memory comes back with more, as the profile says; so does pretraining, a job of its launcher's."""
-    trial = Trial(folder, prepared, mem_mb="1200 * attempt")
+def out_of_memory_and_time(folder: Path, prepared: Path) -> None:
+    """A job that Slurm kills for its memory, or ends at its time limit, comes back with more of both, as the profile says, and keeps the
+    slides that were done; so does pretraining, a job of its launcher's, with more memory.
+    """
+    trial = Trial(folder, prepared, allowed=1, mem_mb="1200 * attempt", runtime="10 * attempt")
     values = yaml.safe_load(trial.profile.read_text())
     values["set-resources"]["pretrain"] |= {"mem_mb": "1200 * attempt"}
     trial.profile.write_text(yaml.safe_dump(values))
@@ -118,57 +114,38 @@ def out_of_memory(folder: Path, prepared: Path) -> None:
     for module in ("tissue.py", "pretrain.py"):
         trial.patch(module, main, f'{main}\n    import time\n    ballast = b"x" * (1 << 30)\n    time.sleep(15)\n    del ballast')
     run = trial.snakemake(*RULES, "--", TISSUE, PRETRAIN)
-    assert run.end() == 0, run.said
-    for what, logs in (("tissue", "tissue/0/{job}.log"), ("pretrain", "pretrain/mae_tiny/1/{job}_*")):
-        first, second = sorted((job.job for job in trial.queue() if what in job.what), key=int)
-        said = "".join(path.read_text(errors="replace") for path in (folder / "logs/slurm").glob(logs.format(job=first)))
-        assert "exceeded memory limit" in said, what
-        assert [slurm("squeue", "--noheader", "--states=all", "--jobs", job, "--format", "%m").strip() for job in (first, second)] == [
-            "1200M",
-            "2400M",
-        ]
-    check_tissue(folder, prepared)
-
-
-def out_of_time(folder: Path, prepared: Path) -> None:
-    """A job that Slurm ends at its time limit comes back with more, as the profile says, and keeps the slides that were done."""
-    trial = Trial(folder, prepared, allowed=1, runtime="10 * attempt")
-    run = trial.snakemake("--", TISSUE)
-    first, done = trial.at_work(), trial.slides()
-    slurm("scontrol", "update", f"jobid={first.job}", "timelimit=1")
+    second, done = trial.at_work(), trial.slides()
+    slurm("scontrol", "update", f"jobid={second.job}", "timelimit=1")
     until(lambda: any(job.state == "TIMEOUT" for job in trial.queue()), "the end of the job at its time limit")
     trial.allowed = FREE
     assert run.end() == 0, run.said
-    assert f"SLURM-job '{first.job}' failed, SLURM status is: 'TIMEOUT'" in run.said
-    (second,) = (job.job for job in trial.queue() if job.job != first.job)
-    assert slurm("squeue", "--noheader", "--states=all", "--jobs", second, "--format", "%l").strip() == "20:00"
+    assert f"SLURM-job '{second.job}' failed, SLURM status is: 'TIMEOUT'" in run.said
     assert done.items() <= trial.slides().items()
     check_tissue(folder, prepared)
+    for what, logs, times in (("pretrain", "pretrain/mae_tiny/1/{job}_*", 2), ("tissue", "tissue/0/{job}.log", 3)):
+        jobs = sorted((job.job for job in trial.queue() if what in job.what), key=int)
+        said = "".join(path.read_text(errors="replace") for path in (folder / "logs/slurm").glob(logs.format(job=jobs[0])))
+        assert "exceeded memory limit" in said, what
+        assert [asked(job, "%m") for job in jobs] == ["1200M", "2400M", "3600M"][:times]
+    assert asked(jobs[-1], "%l") == "30:00"
 
 
-def preempted(folder: Path, prepared: Path) -> None:
-    """A job that a more urgent one preempts is requeued by Slurm, not failed, and keeps the slides that were done."""
+def preempted_and_node_down(folder: Path, prepared: Path) -> None:
+    """A job that a more urgent one preempts is requeued by Slurm, not failed, and keeps the slides that were done; so it is on another node
+    where its own goes down.
+    """
     trial = Trial(folder, prepared, allowed=1, slurm_partition="yielding")
     run = trial.snakemake("--retries", "0", "--", TISSUE)
     job, done = trial.at_work(), trial.slides()
     slurm("sbatch", "--partition", "urgent", "--nodelist", job.node, "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1")
     until(lambda: restarts(job.job) == 1, "the job to be requeued after its preemption")
+    again = trial.running("tissue")
+    crash(again.node, job.job)  # for good
+    until(lambda: any(other.node not in ("", again.node) for other in trial.alive()), "the job on another node")
     trial.allowed = FREE
     assert run.end() == 0, run.said
     assert [queued.job for queued in trial.queue()] == [job.job]
     assert done.items() <= trial.slides().items()
-    check_tissue(folder, prepared)
-
-
-def node_down(folder: Path, prepared: Path) -> None:
-    """A job whose node goes down runs again on another node."""
-    trial = Trial(folder, prepared, allowed=1, slurm_partition="failing")
-    run = trial.snakemake("--", TISSUE)
-    job = trial.at_work()
-    crash(job.node, job.job)  # for good
-    until(lambda: any(other.node not in ("", job.node) for other in trial.alive()), "the job on another node")
-    trial.allowed = FREE
-    assert run.end() == 0, run.said
     check_tissue(folder, prepared)
 
 
@@ -223,6 +200,11 @@ def silent_controller(folder: Path, prepared: Path) -> None:
     check_tissue(folder, prepared)
 
 
+def asked(job: str, what: str) -> str:
+    """A field of a job, also of one that is over."""
+    return slurm("squeue", "--noheader", "--states=all", "--jobs", job, "--format", what).strip()
+
+
 def failure_page(folder: Path) -> str:
     """What the last run left for the person who finds it failed."""
     return (folder / "logs/failure.md").read_text()
@@ -239,14 +221,11 @@ def check_tissue(folder: Path, prepared: Path) -> None:
 AT_ONCE = 8  # trials; on few cores more only wait for one another
 TROUBLES: list[Callable[[Path, Path], None]] = [
     disturbed,
-    out_of_time,  # these two wait for Slurm's looks at the time limit
+    out_of_memory_and_time,  # these two wait for Slurm's looks at the time limit
     cancelled,
     interrupted,
     killed,
-    finished_alone,
-    out_of_memory,
-    preempted,
-    node_down,
+    preempted_and_node_down,
     broken_package,
     broken_on_the_nodes,
     late_result,
