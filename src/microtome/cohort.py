@@ -4,7 +4,6 @@ The same functions are used when the Snakefile is parsed (to know the shards and
 `cohort/slides.parquet`. Nothing here opens a slide: a path that is not there becomes a failed row of `tissue`.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
 from microtome.config import Cohort
+from microtome.digests import short_digest
 from microtome.errors import UserError
 from microtome.ever_named import names_noted
 from microtome.settings import CohortSettings
@@ -74,7 +74,7 @@ def _typed(table: Path, slides: pd.DataFrame) -> pd.DataFrame:
 
 def shard_of(slide: str, shards: int) -> str:
     """The shard of a slide: the first 8 hexadecimal digits of the SHA-256 of its id, modulo `shards`, zero-padded."""
-    return shard_name(int(hashlib.sha256(slide.encode()).hexdigest()[:8], 16) % shards, shards)
+    return shard_name(int(short_digest(slide)[:8], 16) % shards, shards)
 
 
 def shard_name(number: int, shards: int) -> str:
@@ -110,7 +110,7 @@ def _excluded_patients(settings: Cohort) -> set[str]:
 def digests(slides: pd.DataFrame, columns: Iterable[str]) -> dict[str, str]:
     """For each shard that has slides, a digest of its rows' `columns`: it changes when a job of that shard has something to do."""
     lines = slides["shard"].str.cat(slides[list(columns)].astype("string").fillna(""), sep="\x1f")
-    return {str(shard): hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16] for shard, rows in lines.groupby(slides["shard"])}
+    return {str(shard): short_digest("\n".join(rows)) for shard, rows in lines.groupby(slides["shard"])}
 
 
 def cohort(slides_table: Path, slides: Path, excluded: Path, attrition: Path, named: Path, settings: CohortSettings) -> None:

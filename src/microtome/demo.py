@@ -6,7 +6,6 @@ tells the classes apart. Beside the task slides: an almost empty slide, a trunca
 opted out. The same arguments give the same bytes; what is up to date is not touched.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 
 from microtome.atomic import atomic_path, write_text
 from microtome.command_line import run
+from microtome.digests import short_digest
 from microtome.drawn_slide import Drawing, draw_slide, write_pyramid
 from microtome.drawn_tissue import ORGANS
 from microtome.errors import UserError
@@ -92,7 +92,7 @@ def _special_slides(seed: int, first: int, organs: list[str], size: float) -> li
 
 def digest(slide: DemoSlide) -> str:
     """What the bytes of a slide's file depend on."""
-    return hashlib.sha256(json.dumps([DRAWING_VERSION, asdict(slide.drawing), slide.truncated]).encode()).hexdigest()[:16]
+    return short_digest(json.dumps([DRAWING_VERSION, asdict(slide.drawing), slide.truncated]))
 
 
 def is_up_to_date(path: Path, slide: DemoSlide) -> bool:

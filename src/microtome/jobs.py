@@ -4,7 +4,6 @@ The Snakefile asks this module when it is parsed. A job takes the tables that ma
 the rows and settings that change its own bytes: so a new slide, task or encoder runs its own jobs and no others.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from microtome.cohort import digests, read_slides, select, shard_name, shard_of
 from microtome.config import Config
+from microtome.digests import short_digest
 from microtome.encoder_config import WEIGHT_FILES, Encoder, RunEncoder, TimmEncoder
 from microtome.errors import UserError
 from microtome.runs import base_name, last_checkpoints, pseudo_epoch_of
@@ -73,7 +73,7 @@ class Jobs:
     def tile_settings_digest(self) -> str:
         """Changes when a setting that changes tiles does."""
         text = self.tissue_settings().json_text() + self.tiles_settings().json_text()
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return short_digest(text)
 
     @cached_property
     def _feature_digests(self) -> dict[str, str]:

@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 
 from microtome.atomic import sweep_parts, write_text
+from microtome.digests import short_digest
 from microtome.errors import NO_ROOM, UserError
 from microtome.progress import progress
 from microtome.section import Section
@@ -46,7 +47,7 @@ class SlideJob:
 
 def digest(settings: Section) -> str:
     """16 hexadecimal digits that change with any of the settings."""
-    return hashlib.sha256(settings.json_text().encode()).hexdigest()[:16]
+    return short_digest(settings.json_text())
 
 
 def source_of(path: Path, checksum: bool) -> Row:

@@ -5,7 +5,6 @@ The catalog has a digest of each slide's tiles. What is made from some slides ca
 shards are shared, and a new slide must not make the features of others anew.
 """
 
-import hashlib
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from microtome.digests import short_digest
 
 NOTE = b"tiles_digest"
 COLUMNS = ["file", "made_from"]
@@ -23,7 +24,7 @@ MADE_FROM_TILES = ["features/*/*.parquet", f"gma/*/*/{PREDICTIONS}"]
 def digest_of(slides: Iterable[str], digests: Iterable[object]) -> str:
     """A digest of the tiles of several slides from theirs, in whatever order; slides without tiles (no digest) do not count."""
     found = sorted(f"{slide} {one}" for slide, one in zip(slides, digests, strict=True) if isinstance(one, str) and one)
-    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
+    return short_digest("\n".join(found))
 
 
 def digests_in(table: pd.DataFrame) -> "pd.Series[str]":

@@ -5,7 +5,6 @@ area-averaged to `tile_px`: the effective µm/px stands in the table beside the 
 tile was shifted to begin at a whole pixel.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from microtome.atomic import sweep_parts
 from microtome.command_line import run
+from microtome.digests import short_digest
 from microtome.grid import TileGrid, tile_grid
 from microtome.jpeg_tiles import UnreadableTile
 from microtome.ledger import Row, SlideJob, attempt_all, digest, read_sidecar, refuse_failures, room_needed, source_of
@@ -93,7 +93,7 @@ def make_tiles(
 
 def _rows_digest(rows: Path, slide: Path) -> str:
     """Of tiles that are not stored the rows may be the same for another slide: its size is in it, too."""
-    return hashlib.sha256(rows.read_bytes() + str(slide.stat().st_size).encode()).hexdigest()[:16]
+    return short_digest(rows.read_bytes() + str(slide.stat().st_size).encode())
 
 
 def _why_empty(dropped: int) -> str:
@@ -176,7 +176,7 @@ def tiles(
 def _job(slide: "pd.Series[str]", masks: Path, folder: Path, settings: TilesSettings) -> SlideJob:
     name, path, mask_file = str(slide["slide"]), Path(str(slide["path"])), masks / f"{slide['slide']}.geojson"
     mpp, subpixels = float(slide["mpp"]), int(slide["subpixels"])
-    mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16] if mask_file.is_file() else None  # which its slide will say
+    mask_digest = short_digest(mask_file.read_bytes()) if mask_file.is_file() else None  # which its slide will say
     stored = settings.tiles.store == "all" or bool(slide["pretrain"])
     as_stored = settings.model_copy(update={"tiles": settings.tiles.model_copy(update={"store": "all"})})
     source, by_tissue = source_of(path, settings.reader.checksum), read_sidecar(masks / f"{name}.json")

@@ -4,7 +4,6 @@ The mask comes from segmenting a thumbnail in which a tile is `subpixels` x `sub
 table names.
 """
 
-import hashlib
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from microtome.atomic import atomic_path, sweep_parts, write_text
 from microtome.command_line import run
+from microtome.digests import short_digest
 from microtome.grid import TileGrid, tile_grid
 from microtome.ledger import Row, SlideJob, attempt_all, digest, refuse_failures, room_needed, source_of
 from microtome.masks import geojson, rasterise, read_geojson
@@ -139,7 +139,7 @@ def tissue(slides: Path, shard: str, folder: Path, table: Path, max_failed_fract
 def _content(mask_file: Path | None) -> str | None:
     """A digest of a drawn mask; None where there is none, or none that can be read: its slide will say so."""
     try:
-        return None if mask_file is None else hashlib.sha256(mask_file.read_bytes()).hexdigest()[:16]
+        return None if mask_file is None else short_digest(mask_file.read_bytes())
     except OSError:
         return None
 
