@@ -9,9 +9,16 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.checkout import TWO_PROCESSES, Checkout
 
-# Tests of a file stay on one of pytest-xdist's workers, and these files on one together: they share the cluster, or a checkout that
-# they change. They start first, because they take longest.
-TOGETHER = {"tests/slurm/": "the cluster", "tests/test_workflow.py": "the checkout", "tests/test_readme.py": "the checkout"}
+# Tests of a file stay on one of pytest-xdist's workers, and these files on one together: they share the cluster, a checkout that they
+# change, or a forkserver, whose first user decides what it has imported. They start first, because they take longest.
+TOGETHER = {
+    "tests/slurm/": "the cluster",
+    "tests/test_workflow.py": "the checkout",
+    "tests/test_readme.py": "the checkout",
+    "tests/test_pretrain.py": "the forkserver",
+    "tests/test_pseudo_epoch.py": "the forkserver",
+    "tests/test_resume.py": "the forkserver",
+}
 
 
 def group(test: str) -> str:

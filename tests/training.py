@@ -21,6 +21,7 @@ from PIL import Image
 from microtome.algorithm import Tiles
 from microtome.command_line import run
 from microtome.launch import free_port
+from microtome.ledger import WORKERS_IMPORT
 from microtome.pretrain import pretrain
 from microtome.recipes import Dino, Mae, Monitor, RunRecipe
 from microtome.schedule_file import ROW, write_schedule
@@ -122,7 +123,7 @@ def drawn_schedules(folder: Path) -> list[Path]:
 
 
 FORKS = multiprocessing.get_context("forkserver")  # imports once, then forks processes that can be killed
-FORKS.set_forkserver_preload(["tests.training", "pandas"])
+FORKS.set_forkserver_preload(["tests.training", *WORKERS_IMPORT])  # those of the stages, too: there is one such server a process
 
 
 def start(values: dict[str, Any], log: Path, rank: int = 0, world: int = 1, port: int = 0) -> BaseProcess:
