@@ -6,7 +6,10 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from pathlib import Path
+
+STARTED = time.time()  # logs from before it are of earlier runs
 
 # Jobs find the package in this checkout, on a cluster node and in a conda environment too.
 # By the place of this file: a project's own Snakefile may include ours (`make init`).
@@ -116,4 +119,4 @@ onstart:
 
 
 onerror:
-    print(postmortem(workflow, FAILURE_PAGE, log), file=sys.stderr)
+    print(postmortem(workflow, FAILURE_PAGE, log, STARTED), file=sys.stderr)

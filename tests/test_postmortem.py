@@ -45,6 +45,8 @@ def test_a_failed_run_leaves_a_page_and_the_next_one_removes_it(tmp_path: Path) 
         ),
         ("OSError: [Errno 28] No space left on device", "The disk is full"),
         ("sbatch: error: invalid partition specified: gpu", "`make doctor`"),
+        ("sbatch: error: CPU count per node can not be satisfied", "No node has what rule tiles asks for"),
+        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", "No node has what"),
         ("ValueError: something new", ""),
     ],
 )
@@ -77,15 +79,38 @@ def test_slurms_log_is_found_where_the_executor_writes_it(tmp_path: Path) -> Non
         os.utime(folder / f"{number}.log", (number, number))
     group = SimpleNamespace(is_group=lambda: True, jobs=[job])
     for jobs in ([job], [group]):
-        (found,) = failed_jobs(jobs, tmp_path)
+        (found,) = failed_jobs(jobs, tmp_path, 0)
         assert found == FailedJob("features", {"encoder": "dino@1", "shard": "07"}, (folder / "8.log",))
-    assert "raise `mem_mb` of rule features" in page([found], 0, "snakemake", "x.log", tmp_path)
+    assert "raise `mem_mb` of rule features" in page([found], 0, "snakemake", ["x.log"], tmp_path)
+
+
+def test_a_job_that_slurm_refused_has_its_answer_and_no_log_of_an_earlier_run(tmp_path: Path) -> None:
+    earlier, own = tmp_path / "gma.log", tmp_path / "snakemake.log"
+    earlier.write_text("gated attention: 100%\n")
+    own.write_text("sbatch: error: Batch job submission failed: Invalid partition name specified\n" * 4)
+    job = SimpleNamespace(
+        is_group=lambda: False, rule=SimpleNamespace(name="gma"), wildcards=[], wildcards_dict={}, params={}, log=[str(earlier)]
+    )
+    began = earlier.stat().st_mtime + 300
+    (found,) = failed_jobs([job], tmp_path, began)
+    assert found.logs == ()
+    text = page([found], 0, "snakemake", [str(own)], tmp_path)
+    assert text.count("Invalid partition name specified") == 1
+    assert "Slurm does not know the account or partition: `make doctor`" in text
+    (found,) = failed_jobs([job], tmp_path, began - 300)
+    assert found.logs == (earlier,)
+
+
+def test_a_run_that_was_stopped_has_no_cause_to_mend(tmp_path: Path) -> None:
+    text = page([], 36, "snakemake all", ["x.log"], tmp_path)
+    assert text.startswith("# No job failed, 36 jobs did not run\n\nThe run was stopped before its end, as by Ctrl-C")
+    assert "cause" not in text
 
 
 def test_many_failed_jobs_are_still_a_page(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     log.write_text("reason\n" * 50)
-    text = page([FailedJob("tiles", {"shard": f"{i:04d}"}, (log,)) for i in range(300)], 2000, "snakemake all", "x.log", tmp_path)
+    text = page([FailedJob("tiles", {"shard": f"{i:04d}"}, (log,)) for i in range(300)], 2000, "snakemake all", ["x.log"], tmp_path)
     assert text.startswith("# 300 jobs failed, 2,000 jobs did not run")
     assert text.count("The end of") == IN_FULL
     assert f"## {300 - IN_FULL} jobs more" in text

@@ -10,7 +10,7 @@ from tests.checkout import ROOT
 from tests.doctor_checks import is_wrong, programs
 
 SLURM = {
-    "sinfo": "cpu*|1-00:00:00|(null)\ncpu|infinite|(null)\ngpu|2-00:00:00|gpu:a100:8(S:0-1)",
+    "sinfo": "cpu*|1-00:00:00|(null)|8|16000\ncpu|infinite|(null)|64|256000\ngpu|2-00:00:00|gpu:a100:8(S:0-1)|128|1000000",
     "sacctmgr": "pathology\nother",
     "scontrol": "MinJobAge               = 300 sec\nPartitionName=cpu AllowGroups=ALL PreemptMode=REQUEUE State=UP\n"
     "PartitionName=gpu AllowGroups=ALL PreemptMode=OFF State=UP\nPartitionName=scavenge AllowGroups=ALL PreemptMode=CANCEL State=UP",
@@ -28,14 +28,22 @@ def profile() -> Profile:
 def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile) -> None:
     programs(tmp_path, monkeypatch, **SLURM)
     assert [check(profile).level for check in SLURM_CHECKS] == ["ok"] * 4
-    programs(tmp_path, monkeypatch, sinfo="batch|infinite|(null)", sacctmgr="lab", scontrol="MinJobAge = 30 sec")
+    programs(tmp_path, monkeypatch, sinfo="batch|infinite|(null)|8|16000", sacctmgr="lab", scontrol="MinJobAge = 30 sec")
     is_wrong(slurm_checks.partitions(profile), "pretrain: no partition 'gpu'", "lines marked EDIT")
     is_wrong(slurm_checks.accounts(profile), "not yours: pathology", "yours: lab")
     is_wrong(slurm_checks.job_age(profile), "MinJobAge of the cluster is 30 s", "status-checks to 10")
-    programs(tmp_path, monkeypatch, sinfo="cpu|04:00:00|(null)\ngpu|infinite|(null)")
+    programs(tmp_path, monkeypatch, sinfo="cpu|04:00:00|(null)|64|256000\ngpu|infinite|(null)|64|256000")
     found = slurm_checks.partitions(profile)
     is_wrong(found, "tiles: 720 minutes, partition cpu ends jobs after 240", "EDIT")
     assert "gma: partition gpu has no GPUs" in found.what
+
+
+def test_jobs_that_fit_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile) -> None:
+    programs(tmp_path, monkeypatch, sinfo="cpu|infinite|(null)|8|64000\ncpu|infinite|(null)|64|16000\ngpu|infinite|gpu:8|64|512000")
+    found = slurm_checks.partitions(profile)
+    is_wrong(found, "tiles: 16 cores and 32,000 MB on a node, the largest of partition cpu has 64 and 16,000 MB", "`set-threads`")
+    assert "pretrain: 128 cores and 128,000 MB on a node, the largest of partition gpu has 64 and 512,000 MB" in found.what
+    assert "tissue" not in found.what  # 8 cores and 16,000 MB
 
 
 def test_without_slurm_its_checks_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile) -> None:

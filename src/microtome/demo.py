@@ -118,7 +118,11 @@ def write_if_new(path: Path, text: str) -> None:
 
 
 def demo(folder: Path, seed: int = 0, slides: int = 24, size: float = 1.0) -> None:
-    """Draw the cohort into `folder`: slides/, slides.csv, tasks/texture.csv, tasks/alignment.csv, excluded_patients.txt."""
+    """Draw the cohort into `folder`: slides/, slides.csv, tasks/texture.csv, tasks/alignment.csv, excluded_patients.txt.
+
+    `slides` is even and at least 12; `size` scales lengths (1: about 60 tiles of 64 µm a slide). One slide is cut off, as a broken copy
+    is, and one almost empty, so that one sees what becomes of such: `make doctor` and the report name them.
+    """
     cohort = plan(seed, slides, size)
     paths = {slide.slide: folder / "slides" / f"{slide.slide}.tiff" for slide in cohort}
     stale = [slide for slide in cohort if not is_up_to_date(paths[slide.slide], slide)]

@@ -18,8 +18,13 @@ from microtome.slurm_logs import log_folder
 FAILURE_PAGE = Path("logs/failure.md")
 IN_FULL = 8  # jobs whose logs are shown; the others are a line each
 SHOWN_SLIDES = 20
+STOPPED = "The run was stopped before its end, as by Ctrl-C, which cancels its jobs on Slurm, too."
+NO_LOG = "It left no log: see Snakemake's own, named above."
 TAIL_LINES, TAIL_B, LINE = 20, 6000, 240
+CLOCKS_S = 60.0  # by which the clock of a file system may differ
+SLURM_SAYS = re.compile(r"^.*\b(?:sbatch|srun): error: .*$", re.MULTILINE)
 SLIDE_STAGES = ("tissue", "tiles")  # whose sidecars have a row a slide
+DOCTOR = "`make doctor`, with the run's CONFIG and PROFILE"
 # What a log says that has one usual remedy. Slurm's words are those of its logs, see sacct(1), "JOB STATE CODES".
 REMEDIES = {
     r"oom[_ -]kill|out of memory|MemoryError|OUT_OF_MEMORY": "It ran out of memory: raise `mem_mb` of rule {rule} in the profile.",
@@ -27,22 +32,26 @@ REMEDIES = {
     r"No space left on device|Disk quota exceeded": "The disk is full, or the quota: make room (`make plan` says how much is needed).",
     r"Too many open files": "Too many open files: `ulimit -n 65536` before the run, and on the nodes.",
     r"Read-only file system|Permission denied": "It may not write there: see to the rights of the folder that the log names.",
-    r"Invalid account or account/partition|invalid partition": "Slurm does not know the account or partition: `make doctor`.",
+    r"Invalid account or account/partition|invalid partition": f"Slurm does not know the account or partition: {DOCTOR}.",
+    r"can not be satisfied|node configuration is not available": f"No node has what rule {{rule}} asks for: {DOCTOR}.",
     r"ModuleNotFoundError|No module named": "The job's Python has not the packages: activate .venv before the run (`make doctor`).",
 }
 
 
 @dataclass(frozen=True)
 class FailedJob:
-    """A job that failed for good: after its retries. `logs`: its own, then Slurm's, those that are there."""
+    """A job that failed for good: after its retries. `logs`: its own, then Slurm's, those that this run wrote."""
 
     rule: str
     wildcards: dict[str, str]
     logs: tuple[Path, ...]
 
 
-def failed_jobs(jobs: Iterable[Any], slurm_logs: Path) -> list[FailedJob]:
-    """From Snakemake's failed jobs (a group is its jobs); what the Slurm executor wrote of them is looked for under `slurm_logs`."""
+def failed_jobs(jobs: Iterable[Any], slurm_logs: Path, since: float) -> list[FailedJob]:
+    """From Snakemake's failed jobs (a group is its jobs); what the Slurm executor wrote of them is looked for under `slurm_logs`.
+
+    Logs from before `since` (a time in seconds since the epoch) are of an earlier run: this one's job never started.
+    """
     single = [job for member in jobs for job in (member.jobs if member.is_group() else [member])]
     found = []
     for job in single:
@@ -50,8 +59,12 @@ def failed_jobs(jobs: Iterable[Any], slurm_logs: Path) -> list[FailedJob]:
         executor = log_folder(slurm_logs, job.rule.name, wildcards.values())
         launched = Path(str(job.params.get("slurm_logs", executor)))
         logs = [*map(Path, job.log), *_newest(executor, "*.log"), *_newest(launched, "*_log.err")]
-        found.append(FailedJob(job.rule.name, wildcards, tuple(log for log in logs if log.is_file())))
+        found.append(FailedJob(job.rule.name, wildcards, tuple(log for log in logs if _is_new(log, since))))
     return sorted(found, key=lambda job: (job.rule, list(job.wildcards.values())))
+
+
+def _is_new(log: Path, since: float) -> bool:
+    return log.is_file() and log.stat().st_mtime > since - CLOCKS_S and log.stat().st_size > 0
 
 
 def _newest(folder: Path, pattern: str) -> list[Path]:
@@ -82,15 +95,22 @@ def failed_slides(job: FailedJob, results: Path) -> dict[str, str]:
     return {row["slide"]: row["reason"] for row in rows if row["status"] == "failed"}
 
 
-def section(job: FailedJob, results: Path) -> str:
-    """What there is to say of one failed job, as Markdown."""
+def refusals(logs: Sequence[str]) -> str:
+    """What Slurm answered to jobs that it did not take, once each, from Snakemake's own logs."""
+    said = "\n".join(Path(log).read_text(errors="replace") for log in logs if Path(log).is_file())
+    return "\n".join(dict.fromkeys(line.strip() for line in SLURM_SAYS.findall(said)))
+
+
+def section(job: FailedJob, results: Path, refused: str) -> str:
+    """What there is to say of one failed job, as Markdown; `refused` is what Slurm said of jobs that left no log."""
     tails = [f"The end of `{log}`:\n\n~~~\n{tail(log)}\n~~~" for log in job.logs]
-    advice = remedy(job.rule, "\n".join(tails))
+    none = f"It did not start. Slurm's answer, from Snakemake's log:\n\n~~~\n{refused}\n~~~" if refused else NO_LOG
+    logs = tails or [none]
+    advice = remedy(job.rule, "\n".join(logs))
     slides = failed_slides(job, results)
     listed = [f"- `{slide}`: {reason}" for slide, reason in list(slides.items())[:SHOWN_SLIDES]]
     more = [f"- and {len(slides) - SHOWN_SLIDES} more"] * (len(slides) > SHOWN_SLIDES)
     parts = [f"## {_name(job)}", advice, f"{len(slides)} slides failed:\n\n" + "\n".join(listed + more) if slides else ""]
-    logs = tails or ["It left no log: see Snakemake's own, named above."]
     return "\n\n".join(part for part in [*parts, *logs] if part)
 
 
@@ -98,24 +118,32 @@ def _name(job: FailedJob) -> str:
     return f"{job.rule} {', '.join(f'{name}={value}' for name, value in job.wildcards.items())}".strip()
 
 
-def page(failed: Sequence[FailedJob], waiting: int, command: str, log: str, results: Path) -> str:
-    """The whole page. `waiting`: jobs that did not run, `command`: what started the run, `log`: Snakemake's own log."""
-    title = f"# {_jobs(len(failed))} failed, {_jobs(waiting)} did not run"
-    go_on = f"Once the cause is mended, the same command goes on; finished jobs, slides and steps are kept:\n\n~~~\n{command}\n~~~"
+def page(failed: Sequence[FailedJob], waiting: int, command: str, logs: Sequence[str], results: Path) -> str:
+    """The whole page. `waiting`: jobs that did not run, `command`: what started the run, `logs`: Snakemake's own."""
+    title = f"# {_jobs(len(failed)).capitalize()} failed, {_jobs(waiting)} did not run"
+    cause = "Once the cause is mended, the same command goes on" if failed else f"{STOPPED} The same command goes on"
+    go_on = f"{cause}; finished jobs, slides and steps are kept:\n\n~~~\n{command}\n~~~"
     others = [f"- {_name(job)}: {', '.join(f'`{log}`' for log in job.logs)}" for job in failed[IN_FULL:]]
     rest = [f"## {_jobs(len(others))} more\n\n" + "\n".join(others)] * bool(others)
-    return "\n\n".join([title, go_on, f"Snakemake's log: `{log}`", *(section(job, results) for job in failed[:IN_FULL]), *rest]) + "\n"
+    own = f"Snakemake's log: {', '.join(f'`{log}`' for log in logs)}"
+    sections = [section(job, results, refusals(logs)) for job in failed[:IN_FULL]]
+    return "\n\n".join([title, go_on, own, *sections, *rest]) + "\n"
 
 
 def _jobs(count: int) -> str:
-    return f"{count:,} job{'s' * (count != 1)}"
+    return f"{count:,} job{'s' * (count != 1)}" if count else "no job"
 
 
-def postmortem(workflow: Any, path: Path, log: Sequence[str]) -> str:
-    """Write the page of Snakemake's `workflow`, which has just ended with failed jobs; returns the line that points to it."""
+def postmortem(workflow: Any, path: Path, logs: Sequence[str], since: float) -> str:
+    """Write the page of Snakemake's `workflow`, which began at `since` and has just ended with jobs that failed or did not run.
+
+    Returns the line that points to the page.
+    """
     executor_logs = Path(getattr(workflow.executor_settings, "logdir", None) or ".snakemake/slurm_logs")
-    failed = failed_jobs(workflow.scheduler.failed, executor_logs)
+    failed = failed_jobs(workflow.scheduler.failed, executor_logs, since)
     waiting = sum(1 for job in workflow.dag.needrun_jobs() if job.output) - len(failed)
     command = f"cd {shlex.quote(str(workflow.workdir_init))}\n{shlex.join(['snakemake', *sys.argv[1:]])}"
-    write_text(path, page(failed, waiting, command, ", ".join(log), Path("results")))
+    write_text(path, page(failed, waiting, command, logs, Path("results")))
+    if not failed:
+        return f"No job failed. {STOPPED} How to go on: {path.absolute()}"
     return f"{_jobs(len(failed))} failed. Which, why, and how to go on: {path.absolute()}"

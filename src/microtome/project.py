@@ -110,8 +110,8 @@ class Profile:
         )
 
     def rules(self) -> list[str]:
-        """The rules that have resources of their own."""
-        return list(self._section("set-resources"))
+        """The rules that have resources or threads of their own."""
+        return list(dict.fromkeys([*self._section("set-resources"), *self._section("set-threads")]))
 
     def _section(self, *keys: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.values

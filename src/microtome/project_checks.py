@@ -102,7 +102,11 @@ def slide_table(config: Config) -> tuple[Finding | None, pd.DataFrame]:
     try:
         used = select(read_slides(config.slides), config.cohort)[0]
     except UserError as error:
-        return Finding("wrong", str(error), "README, Your own slides, says how a slide table looks"), pd.DataFrame()
+        return Finding(
+            "wrong",
+            str(error),
+            "README, Your own slides, says how a slide table looks (the demo's is drawn by `python -m microtome.demo --folder demo`)",
+        ), pd.DataFrame()
     none = Finding("wrong", f"{config.slides}: no slide is left after the stain and patient filters", "see `cohort` in the configuration")
     return (None if len(used) else none), used
 

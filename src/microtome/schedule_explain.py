@@ -25,7 +25,8 @@ def explanation(slide: str, visits: pd.DataFrame, entry: pd.DataFrame) -> str:
     least, more = divmod(drawn, tiles)
     how_often = f"{tiles - more} of its tiles {least} times, {more} {least + 1} times"
     listed = visits[["pseudo_epoch", "tiles", "before"]].rename(columns={"before": "tiles before"}).to_string(index=False)
-    heading = f"Slide {slide} ({visits['organ'].iloc[0]}, {tiles} tiles) is in {len(visits)} pseudo-epochs with {drawn} tiles: {how_often}."
+    epochs = f"{len(visits)} pseudo-epoch{'s' * (len(visits) != 1)}"
+    heading = f"Slide {slide} ({visits['organ'].iloc[0]}, {tiles} tiles) is in {epochs} with {drawn} tiles: {how_often}."
     return f"{heading}\n{listed}"
 
 

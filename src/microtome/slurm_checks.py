@@ -1,7 +1,8 @@
-"""Checks of a Slurm cluster against a profile: partitions (limits, GPUs, preemption), accounts, how long ended jobs are remembered."""
+"""Checks of a Slurm cluster against a profile: partitions (limits, nodes, preemption), accounts, how long ended jobs are remembered."""
 
 import getpass
 import re
+from typing import NamedTuple
 
 from microtome.findings import Finding, ask, some
 from microtome.project import Profile
@@ -10,32 +11,55 @@ EDIT = "edit the lines marked EDIT in {file}"
 INIT_KEY = "slurm-init-seconds-before-status-checks"
 
 
+class Nodes(NamedTuple):
+    """Nodes of one partition that are alike: its time limit in minutes, and what each node has."""
+
+    limit_min: float
+    gres: str
+    cores: int
+    mem_mb: int
+
+
+def rules(profile: Profile) -> list[str]:
+    """The profile's rules, and what stands for those that it does not name."""
+    return ["default-resources", *profile.rules()]
+
+
 def partitions(profile: Profile) -> Finding:
-    """Whether each rule's partition exists, lets a job run so long, and has GPUs where it asks for them."""
-    listed = ask("sinfo", "--noheader", "--format", "%R|%l|%G")
+    """Whether each rule's partition exists, lets a job run so long, and has nodes with the cores, memory and GPUs that it asks for."""
+    listed = ask("sinfo", "--noheader", "--exact", "--format", "%R|%l|%G|%c|%m")
     if not listed:
         return Finding("warning", "no answer from sinfo: partitions were not checked", "run `make doctor` on the cluster's login node")
-    known: dict[str, list[tuple[float, str]]] = {}
+    known: dict[str, list[Nodes]] = {}
     for line in listed.splitlines():
-        name, limit, gres = (part.strip() for part in line.split("|"))
-        known.setdefault(name, []).append((minutes(limit), gres))
-    wrong = [fault for rule in ["the others", *profile.rules()] if (fault := _fault(rule, profile, known))]
+        name, limit, gres, cores, mem_mb = (part.strip() for part in line.split("|"))
+        known.setdefault(name, []).append(Nodes(minutes(limit), gres, int(cores), int(mem_mb)))
+    wrong = [fault for rule in rules(profile) if (fault := _fault(rule, profile, known))]
     if wrong:
-        return Finding("wrong", "; ".join(wrong), EDIT.format(file=profile.file) + f" (sinfo lists {some(sorted(known), 8)})")
+        remedy = f"edit `set-threads`, `set-resources` and the lines marked EDIT in {profile.file}"
+        return Finding("wrong", "; ".join(wrong), f"{remedy} (sinfo lists {some(sorted(known), 8)})")
     return Finding("ok", f"partitions {some(sorted({profile.needs(rule).partition for rule in profile.rules()}), 8)}")
 
 
-def _fault(rule: str, profile: Profile, known: dict[str, list[tuple[float, str]]]) -> str:
+def _fault(rule: str, profile: Profile, known: dict[str, list[Nodes]]) -> str:
     needs = profile.needs(rule)
+    cores = needs.threads * needs.processes
     if not needs.partition:
         return ""  # the cluster's default
     if needs.partition not in known:
         return f"{rule}: no partition {needs.partition!r}"
-    limit = max(limit for limit, _ in known[needs.partition])
+    nodes = known[needs.partition]
+    limit = max(node.limit_min for node in nodes)
     if needs.runtime_min > limit:
         return f"{rule}: {needs.runtime_min} minutes, partition {needs.partition} ends jobs after {limit:.0f}"
-    if needs.gpus and not any("gpu" in gres for _, gres in known[needs.partition]):
-        return f"{rule}: partition {needs.partition} has no GPUs"
+    if needs.gpus:
+        nodes = [node for node in nodes if "gpu" in node.gres]
+        if not nodes:
+            return f"{rule}: partition {needs.partition} has no GPUs"
+    if not any(node.cores >= cores and node.mem_mb >= needs.mem_mb for node in nodes):
+        most = max(nodes, key=lambda node: (node.cores, node.mem_mb))
+        asked = f"{cores} cores and {needs.mem_mb:,} MB on a node"
+        return f"{rule}: {asked}, the largest of partition {needs.partition} has {most.cores} and {most.mem_mb:,} MB"
     return ""
 
 
@@ -45,7 +69,7 @@ def preemption(profile: Profile) -> Finding:
     modes = dict(re.findall(r"^PartitionName=(\S+) .*?\bPreemptMode=(\S+)", listed or "", re.MULTILINE))
     if not modes:
         return Finding("warning", "no answer from scontrol: PreemptMode was not checked", "`scontrol show partition` on the cluster")
-    named = {profile.needs(rule).partition for rule in ["the others", *profile.rules()]}
+    named = {profile.needs(rule).partition for rule in rules(profile)}
     if ending := sorted(name for name in named if "CANCEL" in modes.get(name, "").split(",")):
         remedy = "a job preempted there is not requeued, and counts as failed after 15 minutes: " + EDIT.format(file=profile.file)
         return Finding("warning", f"PreemptMode=CANCEL in partition {some(ending)}", f"{remedy} (scontrol show partition)")
@@ -69,7 +93,7 @@ def accounts(profile: Profile) -> Finding:
             "warning", "no answer from sacctmgr: accounts were not checked", "`sacctmgr show associations user=$USER` on the cluster"
         )
     mine = sorted({line.strip() for line in listed.splitlines() if line.strip()})
-    named = {profile.needs(rule).account for rule in ["the others", *profile.rules()]} - {""}
+    named = {profile.needs(rule).account for rule in rules(profile)} - {""}
     if unknown := sorted(named - set(mine)):
         return Finding(
             "wrong", f"accounts that are not yours: {some(unknown)}", EDIT.format(file=profile.file) + f" (yours: {some(mine, 8)})"

@@ -43,6 +43,7 @@ def interrupted(folder: Path, prepared: Path) -> None:
     until(lambda: not trial.alive("tissue"), "the end of the tissue job")
     until(lambda: not trial.alive(), "an empty queue")
     assert run.end() == 1
+    assert "No job failed. The run was stopped before its end" in run.said
     log = folder / "logs/pretrain/mae_tiny/1.log"
     until(lambda: "Stopped by signal 15" in log.read_text(), "the launcher's last word")
     assert not (folder / TISSUE).exists()
@@ -149,6 +150,15 @@ def preempted_and_node_down(folder: Path, prepared: Path) -> None:
     check_tissue(folder, prepared)
 
 
+def refused(folder: Path, prepared: Path) -> None:
+    """A job that Slurm does not take ends its run, with Slurm's answer and what helps."""
+    trial = Trial(folder, prepared, slurm_partition="nosuch")
+    run = trial.snakemake("--retries", "0", "--", TISSUE)
+    assert run.end() == 1
+    assert "Invalid partition name specified" in failure_page(folder)
+    assert "Slurm does not know the account or partition: `make doctor`" in failure_page(folder)
+
+
 def broken_package(folder: Path, prepared: Path) -> None:
     """A job that dies at import ends its run, with the reason."""
     trial = Trial(folder, prepared)
@@ -226,6 +236,7 @@ TROUBLES: list[Callable[[Path, Path], None]] = [
     interrupted,
     killed,
     preempted_and_node_down,
+    refused,
     broken_package,
     broken_on_the_nodes,
     late_result,
