@@ -123,7 +123,7 @@ def page(failed: Sequence[FailedJob], waiting: int, command: str, logs: Sequence
     title = f"# {_jobs(len(failed)).capitalize()} failed, {_jobs(waiting)} did not run"
     cause = "Once the cause is mended, the same command goes on" if failed else f"{STOPPED} The same command goes on"
     go_on = f"{cause}; finished jobs, slides and steps are kept:\n\n~~~\n{command}\n~~~"
-    others = [f"- {_name(job)}: {', '.join(f'`{log}`' for log in job.logs)}" for job in failed[IN_FULL:]]
+    others = [f"- {_name(job)}: {', '.join(f'`{log}`' for log in job.logs) or 'no log'}" for job in failed[IN_FULL:]]
     rest = [f"## {_jobs(len(others))} more\n\n" + "\n".join(others)] * bool(others)
     own = f"Snakemake's log: {', '.join(f'`{log}`' for log in logs)}"
     sections = [section(job, results, refusals(logs)) for job in failed[:IN_FULL]]
