@@ -101,8 +101,9 @@ def run_here(command: list[str], processes: int, folder: Path) -> int:
         time.sleep(0.1)
     end(ranks)
     failed = {number: status for number, status in enumerate(statuses) if status}
-    for number in [number for number in failed if number and failed[number] not in STOPPED_BY][:1]:
-        print(f"Rank {number} ended with status {failed[number]}. {tail(folder, HERE, number)}", file=sys.stderr, flush=True)
+    unheard = next((number for number, status in failed.items() if number and status not in STOPPED_BY), None)
+    if unheard:
+        print(f"Rank {unheard} ended with status {failed[unheard]}. {tail(folder, HERE, unheard)}", file=sys.stderr, flush=True)
     return next(iter(failed.values()), 0)
 
 

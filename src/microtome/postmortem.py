@@ -104,7 +104,7 @@ def refusals(logs: Sequence[str]) -> str:
 def section(job: FailedJob, results: Path, refused: str) -> str:
     """What there is to say of one failed job, as Markdown; `refused` is what Slurm said of jobs that left no log."""
     tails = [f"The end of `{log}`:\n\n~~~\n{tail(log)}\n~~~" for log in job.logs]
-    none = f"It did not start. Slurm's answer, from Snakemake's log:\n\n~~~\n{refused}\n~~~" if refused else NO_LOG
+    none = f"It left no log. What Slurm refused, from Snakemake's log:\n\n~~~\n{refused}\n~~~" if refused else NO_LOG
     logs = tails or [none]
     advice = remedy(job.rule, "\n".join(logs))
     slides = failed_slides(job, results)
@@ -126,7 +126,8 @@ def page(failed: Sequence[FailedJob], waiting: int, command: str, logs: Sequence
     others = [f"- {_name(job)}: {', '.join(f'`{log}`' for log in job.logs) or 'no log'}" for job in failed[IN_FULL:]]
     rest = [f"## {_jobs(len(others))} more\n\n" + "\n".join(others)] * bool(others)
     own = f"Snakemake's log: {', '.join(f'`{log}`' for log in logs)}"
-    sections = [section(job, results, refusals(logs)) for job in failed[:IN_FULL]]
+    refused = refusals(logs)
+    sections = [section(job, results, refused) for job in failed[:IN_FULL]]
     return "\n\n".join([title, go_on, own, *sections, *rest]) + "\n"
 
 

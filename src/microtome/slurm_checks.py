@@ -36,14 +36,13 @@ def partitions(profile: Profile) -> Finding:
         known.setdefault(name, []).append(Nodes(minutes(limit), gres, int(cores), int(mem_mb)))
     wrong = [fault for rule in rules(profile) if (fault := _fault(rule, profile, known))]
     if wrong:
-        remedy = f"edit `set-threads`, `set-resources` and the lines marked EDIT in {profile.file}"
-        return Finding("wrong", "; ".join(wrong), f"{remedy} (sinfo lists {some(sorted(known), 8)})")
+        remedy = f"{EDIT.format(file=profile.file)}, `set-threads` and `set-resources` (sinfo lists {some(sorted(known), 8)})"
+        return Finding("wrong", "; ".join(wrong), remedy)
     return Finding("ok", f"partitions {some(sorted({profile.needs(rule).partition for rule in profile.rules()}), 8)}")
 
 
 def _fault(rule: str, profile: Profile, known: dict[str, list[Nodes]]) -> str:
     needs = profile.needs(rule)
-    cores = needs.threads * needs.processes
     if not needs.partition:
         return ""  # the cluster's default
     if needs.partition not in known:
@@ -56,6 +55,7 @@ def _fault(rule: str, profile: Profile, known: dict[str, list[Nodes]]) -> str:
         nodes = [node for node in nodes if "gpu" in node.gres]
         if not nodes:
             return f"{rule}: partition {needs.partition} has no GPUs"
+    cores = needs.threads * needs.processes
     if not any(node.cores >= cores and node.mem_mb >= needs.mem_mb for node in nodes):
         most = max(nodes, key=lambda node: (node.cores, node.mem_mb))
         asked = f"{cores} cores and {needs.mem_mb:,} MB on a node"
